@@ -1,0 +1,45 @@
+# Wherry: `make run` shows real containers on this machine, `make test` passes all tests.
+#
+#   make setup        install what is missing (Debian packages, .venv); run by make run
+#   make run          start the engine, make images, run the demo; DEBIAN=1 also makes debian:bookworm
+#   make stop         end that engine (containers live on, unless KILL=1)
+#   make setup-test   what the tests need on top (Debian's docker.io, without its service); run by make test
+#   make test         all tests; ARGS="tests/conformance -k WAI" for some
+#   make check        format, lint, types, import rules
+#   make bench        Wherry beside dockerd and bare crun
+
+SHELL := /bin/bash
+PYTHON := .venv/bin/python
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E)
+ARGS ?=
+
+export WHERRY_SOCKET ?= /run/wherry/wherry.sock
+export WHERRY_DATA_ROOT ?= /var/lib/wherry
+export WHERRY_EXEC_ROOT ?= /run/wherry
+
+.PHONY: setup run stop setup-test test check bench
+
+setup:
+	@scripts/setup.sh $(if $(DEBIAN),debian)
+
+run: setup
+	@$(SUDO) $(PYTHON) scripts/run.py start $(if $(DEBIAN),--debian)
+
+stop:
+	@$(SUDO) $(PYTHON) scripts/run.py stop $(if $(KILL),--stop-containers)
+
+setup-test:
+	@scripts/setup-test.sh
+
+test: setup-test
+	$(SUDO) $(PYTHON) -m pytest $(ARGS)
+
+check:
+	@scripts/setup.sh dev
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+bench: setup-test
+	$(SUDO) $(PYTHON) benchmarks/bench.py $(ARGS)

@@ -1,0 +1,726 @@
+"""Containers' networks on a real kernel. Each test has a host of its own: a network namespace, with a machine outside.
+
+Containers are bare namespaces here; servers and clients are sockets opened in them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import functools
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from wherry.api.errors import ApiError, BadRequest, ServerError
+from wherry.api.models.networks import EndpointIPAMConfig, EndpointSettings, PortBinding
+from wherry.engine.events import Events
+from wherry.engine.networks import netns
+from wherry.engine.networks.bridge import link_names
+from wherry.engine.networks.networks import Networks
+from wherry.engine.store.database import Database
+from wherry.engine.store.layout import Layout
+
+T = TypeVar("T")
+HOST, OUTSIDE = "192.0.2.2", "192.0.2.9"
+A, B, C = "a" * 64, "b" * 64, "c" * 64
+
+
+TestFunction = Callable[[Path], Coroutine[Any, Any, None]]
+
+
+def on_own_host(test: TestFunction) -> Callable[[Path], None]:
+    """Run an async test in a process with its own network and mount namespaces, where it may do as it likes."""
+
+    @functools.wraps(test)
+    def run(tmp_path: Path) -> None:
+        if os.environ.get("WHERRY_TEST_OWN_HOST"):
+            with _outside_machine(tmp_path):
+                asyncio.run(test(tmp_path))
+            return
+        where = f"{__file__}::{test.__name__}"
+        command = ["unshare", "--net", "--mount", sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+        done = subprocess.run(
+            [*command, where, f"--basetemp={tmp_path}/own"],
+            env={**os.environ, "WHERRY_TEST_OWN_HOST": "1"},
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            timeout=100,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    return run
+
+
+@contextlib.contextmanager
+def _outside_machine(tmp_path: Path) -> Iterator[None]:
+    outside = tmp_path / "outside"
+    outside.touch()
+    sh("ip link set lo up")
+    sh(f"unshare --net={outside} true")
+    sh("ip link add ext type veth peer name ext-peer")
+    sh(f"ip link set ext-peer netns {outside}")
+    sh(f"ip addr add {HOST}/24 dev ext; ip link set ext up; ip route add default via {OUTSIDE}")
+    sh(f"nsenter --net={outside} sh -c 'ip addr add {OUTSIDE}/24 dev ext-peer; ip link set ext-peer up'")
+    yield
+    netns.drop(outside)
+
+
+def sh(command: str) -> str:
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert done.returncode == 0, f"{command}: {done.stderr}"
+    return done.stdout
+
+
+def within(path: Path | None, function: Callable[[], T]) -> T:
+    """Call ``function`` in the network namespace at ``path``, on a thread of its own; None: right here."""
+    if path is None:
+        return function()
+    result: list[T | BaseException] = []
+
+    def run() -> None:
+        try:
+            os.close(netns.enter_here(path))
+            result.append(function())
+        except BaseException as error:
+            result.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if isinstance(result[0], BaseException):
+        raise result[0]
+    return result[0]
+
+
+class Server:
+    """A TCP server on a thread, in a namespace, that answers with the client's address."""
+
+    def __init__(self, path: Path | None, port: int, host: str = "") -> None:
+        def listen() -> socket.socket:
+            server = socket.socket()
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            server.bind((host, port))
+            server.listen()
+            return server
+
+        self.socket = within(path, listen)
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, address = self.socket.accept()
+                connection.sendall(address[0].encode())
+                connection.close()
+
+    def close(self) -> None:
+        self.socket.shutdown(socket.SHUT_RDWR)
+        self.socket.close()
+
+
+def ask(host: str, port: int, path: Path | None = None, timeout: float = 1.0) -> str:
+    """The answer of a ``Server``: the address from which it was asked. Raises ``OSError``."""
+
+    def connect() -> socket.socket:
+        client = socket.socket()
+        client.settimeout(timeout)
+        try:
+            client.connect((host, port))
+        except BaseException:
+            client.close()
+            raise
+        return client
+
+    with within(path, connect) as client:
+        return client.recv(100).decode()
+
+
+def fails(host: str, port: int, path: Path | None = None) -> str:
+    """How asking fails: refused, timeout, or unreachable."""
+    try:
+        answer = ask(host, port, path, timeout=0.5)
+    except ConnectionRefusedError:
+        return "refused"
+    except TimeoutError:
+        return "timeout"
+    except OSError as error:
+        return errno.errorcode.get(error.errno or 0, "?")
+    return f"answered {answer}"
+
+
+class Engine:
+    def __init__(self, root: Path) -> None:
+        self.layout = Layout(root / "data", root / "exec")
+        self.layout.make()
+        self.database = Database(self.layout.database)
+        self.events = Events()
+        self.networks = Networks(self.layout, self.database, self.events)
+
+    @property
+    def tag(self) -> str:
+        return self.layout.tag
+
+    async def start(self, *live: str) -> Networks:
+        await self.networks.start()
+        await self.networks.recover(set(live))
+        return self.networks
+
+    async def die(self) -> None:
+        """End as a killed process does: sockets close, everything else stays."""
+        self.networks._ports.close()
+        await self.networks._rules.close()
+        self.database.close()
+
+    def leftovers(self) -> dict[str, object]:
+        """What the kernel and the database hold for this engine."""
+        table = subprocess.run(f"nft list table ip wherry-{self.tag}", shell=True, capture_output=True, text=True)
+        return {
+            "links": link_names(f"v{self.tag}"),
+            "mounts": [line for line in Path("/proc/self/mounts").read_text().splitlines() if "/netns/" in line],
+            "files": os.listdir(self.layout.netns),
+            "elements": [line for line in table.stdout.splitlines() if " : 172." in line],
+            "rows": self.database.all("endpoint"),
+            "ports": len(self.networks._ports),
+        }
+
+    async def settled(self, seconds: float = 5) -> dict[str, object]:
+        """``leftovers`` that are not empty, once the kernel has had time to do its part."""
+        deadline = time.monotonic() + seconds
+        while (left := {k: v for k, v in self.leftovers().items() if v}) and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
+        return left
+
+
+def bound(port: str = "", ip: str = "") -> list[PortBinding]:
+    return [PortBinding(host_ip=ip, host_port=port)]
+
+
+@on_own_host
+async def test_a_container_has_its_address_and_reaches_host_and_outside(tmp_path: Path) -> None:
+    engine = Engine(tmp_path)
+    networks = await engine.start()
+    _, watching = engine.events.subscribe()
+    got = await networks.connect(A, None, "default", name="web")
+    assert (got.ip_address, got.ip_prefix_len, got.gateway) == ("172.17.0.2", 16, "172.17.0.1")
+    assert got.mac_address == "02:42:ac:11:00:02"
+    assert networks.gateway == got.gateway
+    assert got.sandbox is not None
+    shown = sh(f"nsenter --net={got.sandbox} sh -c 'ip -br addr; ip route; cat /proc/sys/net/ipv4/ping_group_range'")
+    assert "172.17.0.2/16" in shown
+    assert "127.0.0.1/8" in shown
+    assert "default via 172.17.0.1 dev eth0" in shown
+    assert "2147483647" in shown
+    assert "fe80" not in shown
+    outside = Server(tmp_path / "outside", 80)
+    here = Server(None, 81)
+    assert ask(OUTSIDE, 80, got.sandbox) == HOST, "masqueraded"
+    assert ask(got.gateway, 81, got.sandbox) == got.ip_address
+    await networks.release(A)
+    happened = [await watching.get() for _ in range(2)]
+    assert [event.action for event in happened if event] == ["connect", "disconnect"]
+    assert happened[0]
+    assert happened[0].attributes == {"container": A, "name": "bridge", "type": "bridge"}
+    outside.close()
+    here.close()
+    await networks.close(remove=True)
+
+
+@on_own_host
+async def test_a_port_on_loopback_is_reached_there_and_nowhere_else(tmp_path: Path) -> None:
+    networks = await Engine(tmp_path).start()
+    got = await networks.connect(A, None, "bridge", bindings={"80/tcp": bound("8080", "127.0.0.1")})
+    server = Server(got.sandbox, 80)
+    assert got.ports == {"80/tcp": bound("8080", "127.0.0.1")}
+    assert ask("127.0.0.1", 8080) == got.gateway
+    assert fails("127.0.0.2", 8080) == "refused"
+    assert fails(HOST, 8080) == "refused"
+    assert fails(got.gateway, 8080) == "refused"
+    assert fails(HOST, 8080, tmp_path / "outside") == "refused"
+    server.close()
+    await networks.close(remove=True)
+
+
+@on_own_host
+async def test_a_port_on_all_addresses_is_reached_from_everywhere_also_by_hairpin(tmp_path: Path) -> None:
+    networks = await Engine(tmp_path).start()
+    outside = tmp_path / "outside"
+    got = await networks.connect(
+        A, None, "bridge", bindings={"80/tcp": bound("8080")}, exposed=["80/tcp", "81/tcp", "82/udp"]
+    )
+    other = await networks.connect(B, None, "bridge")
+    servers = [Server(got.sandbox, 80), Server(got.sandbox, 81)]
+    assert got.ports == {"80/tcp": bound("8080", "0.0.0.0"), "81/tcp": None, "82/udp": None}
+    assert ask("127.0.0.1", 8080)
+    assert ask(HOST, 8080)
+    assert ask(HOST, 8080, outside) == OUTSIDE, "who asks from outside is seen as who it is"
+    for asked in (got.gateway, HOST):
+        assert ask(asked, 8080, got.sandbox), "hairpin: the container itself"
+        assert ask(asked, 8080, other.sandbox), "its neighbour"
+    assert ask(got.ip_address, 81, other.sandbox) == other.ip_address, "neighbours talk directly"
+    # a machine that routes to the bridge through us gets at published ports only by their host's address
+    sh(f"nsenter --net={outside} ip route add 172.17.0.0/16 via {HOST}")
+    assert fails(got.ip_address, 81, outside) == "timeout"
+    assert fails(got.ip_address, 80, outside) == "timeout"
+    assert ask(HOST, 8080, outside) == OUTSIDE
+    for server in servers:
+        server.close()
+    await networks.close(remove=True)
+
+
+@on_own_host
+async def test_hairpin_works_with_bridge_netfilter_on_and_off(tmp_path: Path) -> None:
+    networks = await Engine(tmp_path).start()
+    got = await networks.connect(A, None, "bridge", bindings={"80/tcp": bound("8080")})
+    other = await networks.connect(B, None, "bridge")
+    server = Server(got.sandbox, 80)
+    switch = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+    for value in ("0", "1") if switch.exists() else ("as is",):
+        if value != "as is":
+            switch.write_text(value)
+        assert ask(HOST, 8080, got.sandbox)
+        assert ask(HOST, 8080, other.sandbox)
+        assert ask(got.ip_address, 80, other.sandbox)
+    server.close()
+    await networks.close(remove=True)
+
+
+@on_own_host
+async def test_the_hosts_loopback_is_closed_to_containers_and_neighbours(tmp_path: Path) -> None:
+    engine = Engine(tmp_path)
+    networks = await engine.start()
+    web = await networks.connect(A, None, "bridge", bindings={"80/tcp": bound("8080", "127.0.0.1")})
+    server = Server(web.sandbox, 80)
+    secret = Server(None, 5555, "127.0.0.1")
+    bad = await networks.connect(B, None, "bridge")
+    assert bad.sandbox is not None
+
+    def aim(path: Path, device: str, gateway: str) -> None:
+        switch = f"/proc/sys/net/ipv4/conf/{device}/route_localnet"
+        route = f"ip addr flush dev lo; echo 1 > {switch}; ip route add 127.0.0.0/8 via {gateway}"
+        sh(f"nsenter --net={path} sh -c '{route}'")
+
+    aim(bad.sandbox, "eth0", bad.gateway)
+    aim(tmp_path / "outside", "ext-peer", HOST)
+    assert fails("127.0.0.1", 5555, bad.sandbox) == "timeout"
+    assert fails("127.0.0.1", 8080, bad.sandbox) == "timeout"
+    assert fails("127.0.0.1", 8080, tmp_path / "outside") == "timeout"
+    # without that rule the way would be open: the test aims well
+    sh(f"nft flush chain ip wherry-{engine.tag} raw")
+    assert ask("127.0.0.1", 5555, bad.sandbox)
+    secret.close()
+    server.close()
+    await networks.close(remove=True)
+
+
+@on_own_host
+async def test_udp_ports_and_sctp_without_the_module(tmp_path: Path) -> None:
+    engine = Engine(tmp_path)
+    networks = await engine.start()
+    got = await networks.connect(A, None, "bridge", bindings={"53/udp": bound("5353"), "9/sctp": bound("9999")})
+    assert got.ports == {"53/udp": bound("5353", "0.0.0.0"), "9/sctp": bound("9999", "0.0.0.0")}
+
+    def listen() -> socket.socket:
+        server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        server.bind(("", 53))
+        server.settimeout(1)
+        return server
+
+    with within(got.sandbox, listen) as server, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(1)
+        client.sendto(b"who", ("127.0.0.1", 5353))
+        data, peer = server.recvfrom(100)
+        server.sendto(data + b"?", peer)
+        assert client.recvfrom(100) == (b"who?", ("127.0.0.1", 5353))
+    with pytest.raises(ServerError, match=r"Bind for 0.0.0.0:9999 failed: port is already allocated"):
+        await networks.connect(B, None, "bridge", bindings={"9/sctp": bound("9999")})
+    await networks.close(remove=True)
+
+
+@on_own_host
+async def test_a_udp_client_that_never_pauses_finds_the_new_container(tmp_path: Path) -> None:
+    networks = await Engine(tmp_path).start()
+
+    def listen() -> socket.socket:
+        server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        server.bind(("", 53))
+        server.settimeout(1)
+        return server
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.connect(("127.0.0.1", 5353))
+        with contextlib.suppress(ConnectionRefusedError):
+            client.send(b"too early")
+        for container in (A, B):
+            got = await networks.connect(container, None, "bridge", bindings={"53/udp": bound("5353")})
+            with within(got.sandbox, listen) as server:
+                client.send(container.encode())
+                assert server.recv(100) == container.encode()
+            await networks.release(container)
+            with contextlib.suppress(ConnectionRefusedError):
+                client.send(b"nobody there")
+    await networks.close(remove=True)
+
+
+@on_own_host
+async def test_STA3_a_taken_port_gives_mobys_text_and_leaves_nothing(tmp_path: Path) -> None:
+    engine = Engine(tmp_path)
+    networks = await engine.start()
+    await networks.connect(A, None, "bridge", bindings={"80/tcp": bound("8080")})
+    with pytest.raises(ServerError) as raised:
+        await networks.connect(B, None, "bridge", name="q2", bindings={"80/tcp": bound("8080"), "81/tcp": bound()})
+    text = raised.value.message
+    assert text.startswith("driver failed programming external connectivity on endpoint q2 (")
+    assert text.endswith("): Bind for 0.0.0.0:8080 failed: port is already allocated")
+    assert networks.endpoints(B) == []
+    other = Server(None, 8081, "127.0.0.1")
+    with pytest.raises(ServerError, match=r"listen tcp4 0.0.0.0:8081: bind: address already in use"):
+        await networks.connect(B, None, "bridge", bindings={"80/tcp": bound("8081")})
+    with pytest.raises(ServerError, match="bind: cannot assign requested address"):
+        await networks.connect(B, None, "bridge", bindings={"80/tcp": bound("8081", "198.51.100.7")})
+    other.close()
+    await networks.release(A)
+    assert await engine.settled() == {}
+    got = await networks.connect(B, None, "bridge", bindings={"80/tcp": bound("8080")})
+    assert got.ports == {"80/tcp": bound("8080", "0.0.0.0")}
+    await networks.close(remove=True)
+
+
+@on_own_host
+async def test_a_published_port_is_closed_to_other_programs_while_it_is_published(tmp_path: Path) -> None:
+    networks = await Engine(tmp_path).start()
+    await networks.connect(A, None, "bridge", bindings={"80/tcp": bound("8080")})
+    with pytest.raises(OSError, match="in use"):
+        Server(None, 8080, "127.0.0.1")
+    await networks.release(A)
+    Server(None, 8080, "127.0.0.1").close()
+    await networks.close(remove=True)
+
+
+@on_own_host
+async def test_bad_wishes_are_clear_errors_and_leave_nothing(tmp_path: Path) -> None:
+    engine = Engine(tmp_path)
+    networks = await engine.start()
+    fixed = EndpointSettings(ipam_config=EndpointIPAMConfig(ipv4_address="172.17.0.9"))
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"bindings": {"abc": bound("1")}}, 'invalid port specification: "abc"'),
+        ({"bindings": {"80/tcp": bound("99999")}}, 'invalid port specification: "99999"'),
+        ({"bindings": {"80/tcp": bound("1", "x; drop")}}, "invalid IP address"),
+        ({"bindings": {"80/tcp": bound("1", "::1")}}, "IPv6"),
+        ({"asked": EndpointSettings(mac_address="nonsense")}, "invalid MAC address"),
+        ({"asked": EndpointSettings(mac_address="ff:ff:ff:ff:ff:ff")}, "invalid MAC address"),
+        ({"asked": fixed}, "user specified IP address is supported on user defined networks only"),
+    ]
+    for wish, text in cases:
+        with pytest.raises(BadRequest, match=text):
+            await networks.connect(A, None, "bridge", **wish)
+    with pytest.raises(ApiError, match="network nonet not found"):
+        await networks.connect(A, None, "nonet")
+    assert await engine.settled() == {}
+    own = await networks.connect(A, None, "bridge", EndpointSettings(mac_address="02:00:00:00:00:01"))
+    assert "02:00:00:00:00:01" in sh(f"nsenter --net={own.sandbox} ip link show eth0")
+    await networks.close(remove=True)
+
+
+@on_own_host
+async def test_none_and_host(tmp_path: Path) -> None:
+    engine = Engine(tmp_path)
+    networks = await engine.start()
+    none = await networks.connect(A, None, "none", bindings={"80/tcp": bound("8080")})
+    assert (none.ip_address, none.ports, none.driver) == ("", {}, "null")
+    assert sh(f"nsenter --net={none.sandbox} ip -br link").split()[0:2] == ["lo", "UNKNOWN"]
+    host = await networks.connect(B, None, "host")
+    assert host.sandbox is None
+    assert host.settings().network_id == networks.get("host").id
+    assert link_names("wh-") == [], "no bridge for containers that need none"
+    assert "wherry" not in sh("nft list ruleset")
+    await networks.release(A)
+    await networks.release(A)
+    await networks.release(B)
+    assert await engine.settled() == {}
+    await networks.close()
+
+
+@on_own_host
+async def test_a_sandbox_made_before_is_used_and_stays_after_a_failure(tmp_path: Path) -> None:
+    engine = Engine(tmp_path)
+    networks = await engine.start()
+    path = await networks.create_sandbox(A)
+    with pytest.raises(ServerError):
+        await networks.connect(A, path, "bridge", bindings={"80/tcp": bound("1", "198.51.100.7")})
+    assert netns.is_held(path)
+    got = await networks.connect(A, path, "bridge")
+    assert got.sandbox == path
+    server = Server(path, 80)
+    assert ask(got.ip_address, 80) == got.gateway
+    server.close()
+    await networks.release(A)
+    assert await engine.settled() == {}
+    await networks.close(remove=True)
+
+
+@on_own_host
+async def test_release_leaves_nothing_and_close_takes_the_rest_away(tmp_path: Path) -> None:
+    engine = Engine(tmp_path)
+    networks = await engine.start()
+    ids = [f"{number:064x}" for number in range(12)]
+
+    async def one(container: str) -> None:
+        await networks.connect(container, None, "bridge", bindings={"80/tcp": bound(), "81/udp": bound()})
+        await networks.release(container)
+
+    await asyncio.gather(*map(one, ids))
+    assert await engine.settled() == {}
+    await networks.close(remove=True)
+    assert link_names("wh-") == []
+    assert sh("nft list ruleset") == ""
+
+
+@on_own_host
+async def test_a_cancelled_connect_leaves_nothing(tmp_path: Path) -> None:
+    engine = Engine(tmp_path)
+    networks = await engine.start()
+    await networks.connect(A, None, "bridge")
+    await networks.release(A)
+    for number in range(12):
+        task = asyncio.create_task(networks.connect(B, None, "bridge", bindings={"80/tcp": bound("8080")}))
+        await asyncio.sleep(number * 0.0004)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+            await networks.release(B)
+        assert networks.endpoints(B) == []
+    assert await engine.settled() == {}
+    await networks.close(remove=True)
+
+
+@on_own_host
+async def test_a_restarted_container_keeps_its_address_and_answers_at_once(tmp_path: Path) -> None:
+    networks = await Engine(tmp_path).start()
+    asker = (await networks.connect(B, None, "bridge")).sandbox
+    addresses = set()
+    for _ in range(6):
+        got = await networks.connect(A, None, "bridge")
+        server = Server(got.sandbox, 80)
+        assert ask(got.ip_address, 80, timeout=0.3)
+        assert ask(got.ip_address, 80, asker, timeout=0.3)
+        addresses.add(got.ip_address)
+        server.close()
+        await networks.release(A)
+    assert len(addresses) == 1
+    await networks.close(remove=True)
+
+
+@on_own_host
+async def test_what_lives_goes_on_through_the_engines_death_and_the_rest_is_removed(tmp_path: Path) -> None:
+    first = Engine(tmp_path)
+    networks = await first.start()
+    got = await networks.connect(A, None, "bridge", bindings={"80/tcp": bound("8080"), "81/tcp": bound("8081")})
+    await networks.connect(B, None, "bridge", bindings={"80/tcp": bound("9090")})
+    await networks.create_sandbox(C)
+    server = Server(got.sandbox, 80)
+    await first.die()
+    assert ask("127.0.0.1", 8080), "nobody needs the engine for it"
+    second = Engine(tmp_path)
+    networks = await second.start(A)
+    assert networks.endpoints(A) == [got]
+    assert ask("127.0.0.1", 8080)
+    assert [line.split()[1] for line in sh("ss -Hltnu -a").splitlines() if ":8080" in line] != []
+    with pytest.raises(ServerError, match="already allocated"):
+        await networks.connect(B, None, "bridge", bindings={"80/tcp": bound("8080")})
+    other = await networks.connect(B, None, "bridge", bindings={"80/tcp": bound("9090")})
+    assert other.ip_address not in ("", got.ip_address)
+    await networks.release(B)
+    assert len(link_names(f"v{second.tag}")) <= 2
+    await networks.release(A)
+    server.close()
+    assert await second.settled() == {}
+    await networks.close(remove=True)
+
+
+@on_own_host
+async def test_an_engine_killed_at_any_instant_leaves_nothing_after_recovery(tmp_path: Path) -> None:
+    script = f"""
+import asyncio, itertools, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+from test_net_networks import Engine, bound
+async def main():
+    networks = await Engine(Path({str(tmp_path)!r})).start()
+    print("ready", flush=True)
+    for number in itertools.count():
+        container = f"{{number:064x}}"
+        await networks.connect(container, None, "bridge", bindings={{"80/tcp": bound()}})
+        if number % 3:
+            await networks.release(container)
+asyncio.run(main())
+"""
+    for pause in (0.0, 0.013, 0.05, 0.12):
+        child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+        assert child.stdout
+        child.stdout.readline()
+        time.sleep(pause)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        child.stdout.close()
+    engine = Engine(tmp_path)
+    networks = await engine.start()
+    assert {key: value for key, value in engine.leftovers().items() if value} == {}
+    await networks.connect(A, None, "bridge")
+    await networks.close(remove=True)
+    assert sh("nft list ruleset") == ""
+
+
+@on_own_host
+async def test_two_engines_side_by_side(tmp_path: Path) -> None:
+    one, two = Engine(tmp_path / "one"), Engine(tmp_path / "two")
+    first, second = await asyncio.gather(one.start(), two.start())
+    a, b = await asyncio.gather(
+        first.connect(A, None, "bridge", bindings={"80/tcp": bound("8080")}),
+        second.connect(A, None, "bridge", bindings={"80/tcp": bound("8090")}),
+    )
+    assert a.gateway != b.gateway
+    servers = [Server(a.sandbox, 80), Server(b.sandbox, 80)]
+    assert ask(HOST, 8080, b.sandbox)
+    assert ask(HOST, 8090, a.sandbox)
+    assert fails(b.ip_address, 80, a.sandbox) == "timeout", "engines' containers meet by published ports only"
+    with pytest.raises(ServerError, match="address already in use"):
+        await second.connect(B, None, "bridge", bindings={"80/tcp": bound("8080")})
+    await first.close(remove=True)
+    assert await one.settled() == {}
+    assert link_names(f"wh-{one.tag}") == []
+    assert ask("127.0.0.1", 8090) == b.gateway
+    assert sh("nft list tables").split() == ["table", "ip", f"wherry-{two.tag}"]
+    for server in servers:
+        server.close()
+    await second.close(remove=True)
+
+
+@on_own_host
+async def test_a_subnet_that_the_machine_uses_is_passed_over(tmp_path: Path) -> None:
+    sh("ip addr add 172.17.5.1/24 dev ext; ip route add 172.18.0.0/15 via 192.0.2.9")
+    networks = await Engine(tmp_path).start()
+    assert networks.gateway == "172.20.0.1"
+    sh("ip route add 172.20.0.0/16 via 192.0.2.9")
+    got = await networks.connect(A, None, "bridge")
+    assert got.ip_address == "172.21.0.2", "taken by others since the engine's start"
+    assert networks.inspect("bridge").ipam.config
+    await networks.close(remove=True)
+
+
+DOCKERS_RULES = """
+table ip filter {
+  chain DOCKER-USER { counter return
+  }
+  chain FORWARD { type filter hook forward priority filter; policy drop; counter jump DOCKER-USER
+  }
+}
+"""
+
+
+async def eventually(condition: Callable[[], bool], seconds: float = 5) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "did not come true"
+        await asyncio.sleep(0.05)
+
+
+@on_own_host
+async def test_accepts_go_where_forward_drops_and_leave_with_the_engine(tmp_path: Path) -> None:
+    sh(f"nft -f - <<'END'\n{DOCKERS_RULES}\nEND")
+    engine = Engine(tmp_path)
+    networks = await engine.start()
+    got = await networks.connect(A, None, "bridge", bindings={"80/tcp": bound("8080")})
+    servers = [Server(got.sandbox, 80), Server(tmp_path / "outside", 80)]
+    assert ask(OUTSIDE, 80, got.sandbox) == HOST
+    assert ask(HOST, 8080, tmp_path / "outside") == OUTSIDE
+    rules = [line.strip() for line in sh("nft list chain ip filter DOCKER-USER").splitlines() if "counter" in line]
+    assert rules[0].startswith(f'iifname "wh-{engine.tag}"')
+    assert rules[-1].endswith("return")
+    facts = await networks.facts()
+    assert facts.accepts_in == "DOCKER-USER"
+    assert facts.forward_dropped_by == ("ip filter FORWARD",)
+    assert facts.ip_forward
+    await networks.close(remove=True)
+    assert engine.tag not in sh("nft list ruleset")
+    for server in servers:
+        server.close()
+
+
+@on_own_host
+async def test_a_firewall_that_comes_later_is_noticed_and_a_flush_is_mended(tmp_path: Path) -> None:
+    networks = await Engine(tmp_path).start()
+    got = await networks.connect(A, None, "bridge", bindings={"80/tcp": bound("8080")})
+    servers = [Server(got.sandbox, 80), Server(tmp_path / "outside", 80)]
+    sh(f"nft -f - <<'END'\n{DOCKERS_RULES}\nEND")
+    assert fails(OUTSIDE, 80, got.sandbox) == "timeout"
+    await eventually(lambda: "wherry-" in sh("nft list table ip filter"))
+    assert ask(OUTSIDE, 80, got.sandbox) == HOST
+    sh("nft flush ruleset")
+    await eventually(lambda: "published" in sh("nft list ruleset"))
+    assert ask("127.0.0.1", 8080)
+    sh("nft flush ruleset")
+    await networks.connect(B, None, "bridge", bindings={"80/tcp": bound("8081")})
+    assert ask("127.0.0.1", 8080), "put back by whoever needs it first"
+    for server in servers:
+        server.close()
+    await networks.close(remove=True)
+
+
+@on_own_host
+async def test_a_bridge_that_was_deleted_is_made_again(tmp_path: Path) -> None:
+    networks = await Engine(tmp_path).start()
+    await networks.connect(A, None, "bridge")
+    for name in link_names("wh-"):
+        sh(f"ip link del {name}")
+    got = await networks.connect(B, None, "bridge")
+    server = Server(got.sandbox, 80)
+    assert ask(got.ip_address, 80)
+    server.close()
+    await networks.close(remove=True)
+
+
+@on_own_host
+async def test_list_and_inspect(tmp_path: Path) -> None:
+    networks = await Engine(tmp_path).start()
+    got = await networks.connect(A, None, "bridge")
+    assert [(n.name, n.driver, n.scope) for n in networks.list()] == [
+        ("bridge", "bridge", "local"),
+        ("host", "host", "local"),
+        ("none", "null", "local"),
+    ]
+    shown = networks.inspect(networks.get("bridge").id[:12], {A: "web"})
+    assert shown.containers
+    assert shown.containers[A].name == "web"
+    assert shown.containers[A].ipv4_address == "172.17.0.2/16"
+    assert shown.containers[A].endpoint_id == got.id
+    assert shown.ipam.config
+    assert (shown.ipam.config[0].subnet, shown.ipam.config[0].gateway) == ("172.17.0.0/16", "172.17.0.1")
+    await networks.close(remove=True)
+
+
+@on_own_host
+async def test_a_setup_takes_milliseconds(tmp_path: Path) -> None:
+    networks = await Engine(tmp_path).start()
+    times = []
+    for number in range(15):
+        container = f"{number:064x}"
+        before = time.perf_counter()
+        await networks.connect(container, None, "bridge", bindings={"80/tcp": bound()})
+        times.append(time.perf_counter() - before)
+        await networks.release(container)
+        await asyncio.sleep(0.02)
+    assert statistics.median(times) < 0.03, "some 3 ms on an idle machine"
+    await networks.close(remove=True)

@@ -1,0 +1,22 @@
+"""Every operation of the API that Wherry speaks, each a constant of its module named by its id."""
+
+from __future__ import annotations
+
+from wherry.api.operation import Operation
+from wherry.api.operations import containers, distribution, exec, images, networks, system, volumes
+from wherry.api.operations.outlines import OUTLINES
+
+ALL: tuple[Operation, ...] = (
+    *containers.ALL,
+    *exec.ALL,
+    *images.ALL,
+    *networks.ALL,
+    *volumes.ALL,
+    *system.ALL,
+    *distribution.ALL,
+)
+"""The operations with all of their parameters and bodies."""
+
+BY_ID: dict[str, Operation] = {operation.id: operation for operation in ALL}
+
+__all__ = ["ALL", "BY_ID", "OUTLINES"]

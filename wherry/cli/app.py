@@ -1,0 +1,61 @@
+"""The group of all commands. A command's module is imported when the command is asked for."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+COMMANDS = {
+    "serve": ("wherry.cli.serve", "Run an engine."),
+    "doctor": ("wherry.cli.doctor", "What this machine gives, and what to install."),
+    "run": ("wherry.cli.run", "Run a command in a new container."),
+    "exec": ("wherry.cli.run", "Run a command in a running container."),
+    "ps": ("wherry.cli.containers", "List containers."),
+    "start": ("wherry.cli.containers", "Start containers."),
+    "stop": ("wherry.cli.containers", "Stop containers."),
+    "restart": ("wherry.cli.containers", "Restart containers."),
+    "kill": ("wherry.cli.containers", "Send a signal to containers."),
+    "rm": ("wherry.cli.containers", "Remove containers."),
+    "wait": ("wherry.cli.containers", "Wait until containers stop; print their exit codes."),
+    "logs": ("wherry.cli.containers", "Show what a container wrote."),
+    "inspect": ("wherry.cli.containers", "Show all there is to know of a container or an image."),
+    "rename": ("wherry.cli.containers", "Give a container another name."),
+    "stats": ("wherry.cli.containers", "Show what containers use, once."),
+    "cp": ("wherry.cli.copy", "Copy files between a container and this machine."),
+    "images": ("wherry.cli.images", "List images."),
+    "load": ("wherry.cli.images", "Load images from an archive."),
+    "save": ("wherry.cli.images", "Write images to an archive."),
+    "tag": ("wherry.cli.images", "Give an image another name."),
+    "rmi": ("wherry.cli.images", "Remove images."),
+    "version": ("wherry.cli.system", "The versions of the client and the engine."),
+    "info": ("wherry.cli.system", "What the engine says of itself."),
+    "events": ("wherry.cli.system", "Follow what happens."),
+}
+
+
+class Commands(click.Group):
+    """A group that knows its commands by name only."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(COMMANDS[cmd_name][0])
+        command = getattr(module, f"{cmd_name}_command")
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("-H", "--host", metavar="ADDRESS", help="The engine: unix://…, tcp://…, ssh://…, embedded:")
+@click.pass_context
+def wherry(ctx: click.Context, host: str | None) -> None:
+    """Containers from Python: an engine that serves the Docker Engine API, and a client for any engine that speaks it."""
+    ctx.obj = host

@@ -1,0 +1,72 @@
+"""``wherry serve``: an engine as a daemon, with dockerd's flag names."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import sys
+from pathlib import Path
+
+import click
+
+DATA_ROOT = "/var/lib/wherry"
+EXEC_ROOT = "/run/wherry"
+
+
+def tls_context(ca: str, certificate: str, key: str) -> ssl.SSLContext:
+    """A server's context that asks every client for a certificate signed by ``ca``."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    context.load_verify_locations(ca)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+@click.command("serve")
+@click.option("-H", "--host", "hosts", multiple=True, metavar="ADDRESS", help="unix://PATH or tcp://HOST:PORT; several")
+@click.option("--data-root", default=DATA_ROOT, show_default=True, type=click.Path(path_type=Path))
+@click.option("--exec-root", default=EXEC_ROOT, show_default=True, type=click.Path(path_type=Path))
+@click.option("--stop-containers", is_flag=True, help="Stop and remove all containers at the end; else they run on.")
+@click.option("--runtime", default="", help="The OCI runtime to use: crun, runc or a path; the best there is by default.")
+@click.option("--insecure", is_flag=True, help="Serve TCP without TLS: whoever reaches the port is root here.")
+@click.option("--tlscacert", type=click.Path(exists=True), help="Trust clients with certificates signed by this one.")
+@click.option("--tlscert", type=click.Path(exists=True))
+@click.option("--tlskey", type=click.Path(exists=True))
+@click.option("--log-level", default="warning", type=click.Choice(["debug", "info", "warning", "error"]), show_default=True)
+def serve_command(
+    hosts: tuple[str, ...],
+    data_root: Path,
+    exec_root: Path,
+    stop_containers: bool,
+    runtime: str,
+    insecure: bool,
+    tlscacert: str | None,
+    tlscert: str | None,
+    tlskey: str | None,
+    log_level: str,
+) -> None:
+    """Run an engine until SIGTERM. Its containers run on after it, and the next one finds them again."""
+    from wherry.embed import serve
+
+    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    addresses = hosts or (f"unix://{exec_root / 'wherry.sock'}",)
+    tls = None
+    if tlscacert or tlscert or tlskey:
+        if not (tlscacert and tlscert and tlskey):
+            raise click.UsageError("TLS needs all three: --tlscacert, --tlscert and --tlskey")
+        tls = tls_context(tlscacert, tlscert, tlskey)
+
+    def say_ready() -> None:
+        click.echo(f"wherry serves on {', '.join(addresses)}", err=True)
+
+    status = serve(
+        list(addresses),
+        data_root,
+        exec_root,
+        stop_containers=stop_containers,
+        insecure=insecure,
+        tls=tls,
+        runtime=runtime,
+        ready=say_ready,
+    )
+    sys.exit(status)

@@ -1,0 +1,50 @@
+"""What the groups of calls share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from wherry.api.operation import Operation
+from wherry.api.query import Query
+from wherry.client._async.answer import AsyncAnswer
+from wherry.client.request import build
+
+if TYPE_CHECKING:
+    from wherry.client._async.client import AsyncClient
+
+
+class AsyncGroup:
+    """The calls of one of the API's tags."""
+
+    __slots__ = ("_client",)
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    async def _call(
+        self,
+        operation: Operation,
+        params: Mapping[str, str] | None = None,
+        query: Query | None = None,
+        body: Any = None,
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> Any:
+        """The operation's value."""
+        return await self._client.transport.call(
+            build(operation, params, query, body, headers=headers), self._client.timeouts
+        )
+
+    async def _open(
+        self,
+        operation: Operation,
+        params: Mapping[str, str] | None = None,
+        query: Query | None = None,
+        body: Any = None,
+        stream: Any = None,
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> AsyncAnswer:
+        """The operation's answer, once its head is in."""
+        return await self._client.transport.request(
+            build(operation, params, query, body, stream=stream, headers=headers), self._client.timeouts
+        )

@@ -1,0 +1,222 @@
+"""Calls on images."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Sequence
+from typing import Any
+
+from wherry.api.models import images as models
+from wherry.api.models.common import IdResponse
+from wherry.api.operations import images as ops
+from wherry.client._async.group import AsyncGroup
+from wherry.client._async.streams import AsyncBytes, AsyncJsonStream
+from wherry.client.arguments import FilterArgument, auth_header, filters_of, loaded_names, split_reference
+
+_Progress = AsyncJsonStream[models.ProgressMessage]
+
+
+class AsyncImages(AsyncGroup):
+    """``docker.images``. ``name`` is a reference such as ``busybox:latest``, a digest or an id."""
+
+    __slots__ = ()
+
+    async def list(
+        self,
+        *,
+        all: bool | None = None,
+        filters: FilterArgument | None = None,
+        shared_size: bool | None = None,
+        digests: bool | None = None,
+    ) -> builtins.list[models.ImageSummary]:
+        """The images (ImageList). ``all``: with those that others were made from."""
+        query = ops.ImageListQuery(all=all, filters=filters_of(filters), shared_size=shared_size, digests=digests)
+        images: builtins.list[models.ImageSummary] | None = await self._call(ops.ImageList, None, query)
+        return images or []
+
+    async def inspect(self, name: str) -> models.ImageInspect:
+        """All about an image (ImageInspect). Raises ``NotFound``."""
+        image: models.ImageInspect = await self._call(ops.ImageInspect, {"name": name})
+        return image
+
+    async def history(self, name: str) -> builtins.list[models.ImageHistoryResponseItem]:
+        """The steps of an image's making, newest first (ImageHistory)."""
+        items: builtins.list[models.ImageHistoryResponseItem] | None = await self._call(
+            ops.ImageHistory, {"name": name}
+        )
+        return items or []
+
+    async def pull(self, name: str, *, platform: str | None = None, auth: models.AuthConfig | None = None) -> None:
+        """Fetch an image from its registry (ImageCreate); without a tag or digest ``latest``.
+
+        Raises ``NotFound`` or ``StreamError`` when it cannot be had. For the progress see ``create``.
+
+            await docker.images.pull("debian:bookworm")
+        """
+        repository, tag = split_reference(name)
+        await (await self.create(from_image=repository, tag=tag, platform=platform, auth=auth)).read_all()
+
+    async def import_(
+        self,
+        source: Any,
+        *,
+        repo: str | None = None,
+        tag: str | None = None,
+        message: str | None = None,
+        changes: Sequence[str] | None = None,
+        platform: str | None = None,
+    ) -> str:
+        """Make an image of one layer from a tar archive of a file system (ImageCreate with fromSrc); its id.
+
+        ``source``: bytes, a file open for reading bytes, an iterable of bytes, or a text with a URL that the engine
+        fetches. ``changes`` are Dockerfile instructions, such as ``CMD ["sh"]``.
+
+            with open("rootfs.tar", "rb") as tar:
+                image = await docker.images.import_(tar, repo="mine", tag="1", changes=['CMD ["sh"]'])
+        """
+        url = source if isinstance(source, str) else "-"
+        progress = await self.create(
+            from_src=url,
+            repo=repo,
+            tag=tag,
+            message=message,
+            changes=changes,
+            platform=platform,
+            source=None if isinstance(source, str) else source,
+        )
+        messages = await progress.read_all()
+        return next((str(line.status) for line in reversed(messages) if line.status), "")
+
+    async def create(
+        self,
+        *,
+        from_image: str | None = None,
+        from_src: str | None = None,
+        repo: str | None = None,
+        tag: str | None = None,
+        message: str | None = None,
+        changes: Sequence[str] | None = None,
+        platform: str | None = None,
+        auth: models.AuthConfig | None = None,
+        source: Any = None,
+    ) -> _Progress:
+        """Pull or import an image and follow the progress (ImageCreate); see ``pull`` and ``import_``.
+
+        The work is done when the stream has ended; leaving it early gives the work up.
+
+            async with await docker.images.create(from_image="busybox", tag="latest") as progress:
+                async for step in progress:
+                    print(step.status, step.progress)
+        """
+        query = ops.ImageCreateQuery(
+            from_image=from_image,
+            from_src=from_src,
+            repo=repo,
+            tag=tag,
+            message=message,
+            changes=None if changes is None else list(changes),
+            platform=platform,
+        )
+        headers = () if from_image is None else (("X-Registry-Auth", auth_header(auth)),)
+        answer = await self._open(ops.ImageCreate, None, query, stream=source, headers=headers)
+        return AsyncJsonStream(answer, models.ProgressMessage)
+
+    async def push(self, name: str, *, tag: str | None = None, auth: models.AuthConfig | None = None) -> None:
+        """Send an image to its registry (ImagePush); all its tags without ``tag``. Raises ``StreamError``."""
+        await (await self.push_progress(name, tag=tag, auth=auth)).read_all()
+
+    async def push_progress(
+        self, name: str, *, tag: str | None = None, auth: models.AuthConfig | None = None
+    ) -> _Progress:
+        """As ``push``, following the progress (ImagePush)."""
+        headers = (("X-Registry-Auth", auth_header(auth)),)
+        answer = await self._open(ops.ImagePush, {"name": name}, ops.ImagePushQuery(tag=tag), headers=headers)
+        return AsyncJsonStream(answer, models.ProgressMessage)
+
+    async def tag(self, name: str, repo: str, tag: str | None = None) -> None:
+        """Give an image another reference (ImageTag).
+
+        await docker.images.tag("busybox", "registry.example/tools", "1.0")
+        """
+        await self._call(ops.ImageTag, {"name": name}, ops.ImageTagQuery(repo=repo, tag=tag))
+
+    async def delete(
+        self, name: str, *, force: bool | None = None, noprune: bool | None = None
+    ) -> builtins.list[models.ImageDeleteResponseItem]:
+        """Take a reference away, and the image with its last one (ImageDelete). Raises ``Conflict`` while it is used.
+
+        ``force``: also if a stopped container uses it; ``noprune``: leave its untagged parents.
+        """
+        query = ops.ImageDeleteQuery(force=force, noprune=noprune)
+        items: builtins.list[models.ImageDeleteResponseItem] | None = await self._call(
+            ops.ImageDelete, {"name": name}, query
+        )
+        return items or []
+
+    async def search(
+        self, term: str, *, limit: int | None = None, filters: FilterArgument | None = None
+    ) -> builtins.list[models.ImageSearchResponseItem]:
+        """Look for repositories in the registry (ImageSearch)."""
+        query = ops.ImageSearchQuery(term=term, limit=limit, filters=filters_of(filters))
+        found: builtins.list[models.ImageSearchResponseItem] | None = await self._call(ops.ImageSearch, None, query)
+        return found or []
+
+    async def prune(self, *, filters: FilterArgument | None = None) -> models.ImagePruneResponse:
+        """Remove images without a reference that nothing uses (ImagePrune); all unused with ``{"dangling": False}``."""
+        query = ops.ImagePruneQuery(filters=filters_of(filters))
+        pruned: models.ImagePruneResponse = await self._call(ops.ImagePrune, None, query)
+        return pruned
+
+    async def commit(
+        self,
+        container: str,
+        *,
+        repo: str | None = None,
+        tag: str | None = None,
+        comment: str | None = None,
+        author: str | None = None,
+        pause: bool = True,
+        changes: Sequence[str] | None = None,
+        config: models.ContainerConfig | None = None,
+    ) -> IdResponse:
+        """Make an image of a container's files (ImageCommit); the container is paused meanwhile unless told not to."""
+        query = ops.ImageCommitQuery(
+            container=container,
+            repo=repo,
+            tag=tag,
+            comment=comment,
+            author=author,
+            pause=pause,
+            changes=None if changes is None else list(changes),
+        )
+        made: IdResponse = await self._call(ops.ImageCommit, None, query, config or models.ContainerConfig())
+        return made
+
+    async def get(self, name: str) -> AsyncBytes:
+        """An image as a tar archive that ``load`` takes (ImageGet).
+
+        async with await docker.images.get("busybox") as archive:
+            await archive.write_to("busybox.tar")
+        """
+        return AsyncBytes(await self._open(ops.ImageGet, {"name": name}))
+
+    async def get_all(self, names: Sequence[str]) -> AsyncBytes:
+        """Several images as one tar archive (ImageGetAll)."""
+        return AsyncBytes(await self._open(ops.ImageGetAll, None, ops.ImageGetAllQuery(names=list(names))))
+
+    async def load(self, archive: Any) -> builtins.list[str]:
+        """Take in the images of a tar archive (ImageLoad); their references, or ids where they have none.
+
+        ``archive``: bytes, a file open for reading bytes, or an iterable of bytes. Raises ``StreamError`` if it is no
+        archive of images.
+
+            with open("busybox.tar", "rb") as tar:
+                print(await docker.images.load(tar))
+        """
+        messages = await (await self.load_progress(archive, quiet=True)).read_all()
+        return loaded_names(message.stream for message in messages)
+
+    async def load_progress(self, archive: Any, *, quiet: bool | None = None) -> _Progress:
+        """As ``load``, following the progress (ImageLoad)."""
+        answer = await self._open(ops.ImageLoad, None, ops.ImageLoadQuery(quiet=quiet), stream=archive)
+        return AsyncJsonStream(answer, models.ProgressMessage)

@@ -1,0 +1,335 @@
+"""The async driver: moves bytes, knows nothing of what they mean. Works under asyncio and trio.
+
+Sockets are used directly and waited for through anyio: receiving and sending cost no more than the system call when
+the kernel is ready, as it mostly is.
+"""
+
+from __future__ import annotations
+
+import inspect
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+
+from wherry.api.errors import ConnectError, ProtocolError, Timeout, WherryError
+from wherry.client.address import Address
+from wherry.client.dial import Dialed, Dialer, dial
+from wherry.client.tls import TlsMachine
+
+T = TypeVar("T")
+
+Lock = anyio.Lock
+
+_TURNS = 16  # receives in a row before others get their turn
+
+
+class SocketStream:
+    """A connected socket. ``receive`` and ``send`` raise ``Timeout`` and ``ProtocolError`` alone."""
+
+    __slots__ = ("_aborted", "_closed", "_dialed", "_socket", "_timeout", "_turns")
+
+    def __init__(self, dialed: Dialed) -> None:
+        self._dialed = dialed
+        self._socket = dialed.socket
+        self._socket.setblocking(False)
+        self._timeout: float | None = None
+        self._turns = 0
+        self._closed = self._aborted = False
+
+    def set_timeout(self, seconds: float | None) -> None:
+        """The longest that one ``receive`` or ``send`` may wait."""
+        self._timeout = seconds
+
+    async def receive(self, limit: int = 65536) -> bytes:
+        """Up to ``limit`` bytes, at least one; ``b""`` at the end of the peer's half."""
+        self._turns += 1
+        if self._turns >= _TURNS:
+            self._turns = 0
+            await anyio.lowlevel.checkpoint()
+        while True:
+            try:
+                data = self._socket.recv(limit)
+                if not data and self._aborted:
+                    raise ProtocolError("the connection was closed")
+                return data
+            except BlockingIOError:
+                await self._wait(anyio.wait_readable)
+                self._turns = 0
+            except OSError as error:
+                raise self._lost(error) from error
+
+    async def send(self, data: bytes | bytearray | memoryview) -> None:
+        """Send all of ``data``."""
+        try:
+            sent = self._socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            raise self._lost(error) from error
+        if sent == len(data):
+            return
+        view = memoryview(data)[sent:]
+        while view:
+            await self._wait(anyio.wait_writable)
+            try:
+                view = view[self._socket.send(view) :]
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise self._lost(error) from error
+
+    async def send_eof(self) -> None:
+        """Close the sending half."""
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            raise self._lost(error) from error
+
+    def is_stale(self) -> bool:
+        """True when an idle connection has ended, or has said something that nobody asked for."""
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
+
+    def close(self) -> None:
+        """End the connection; a task that waits on it gets ``ProtocolError``."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            anyio.notify_closing(self._socket)
+        except Exception:
+            pass  # outside a running loop there is nobody to wake
+        self._dialed.close()
+
+    def abort(self) -> None:
+        """End the connection under whoever uses it: they get ``ProtocolError``, and still ``close`` it."""
+        self._aborted = True
+        self._dialed.shut()
+
+    def abandon(self) -> None:
+        """Forget a connection that belongs to another process (after a fork)."""
+        self._closed = True
+        self._socket.close()
+
+    def complaint(self) -> str:
+        """What the way to the engine (ssh) said in its own words."""
+        return self._dialed.complaint()
+
+    async def _wait(self, wait: Callable[[Any], Awaitable[None]]) -> None:
+        try:
+            if self._timeout is None:
+                await wait(self._socket)
+                return
+            with anyio.move_on_after(self._timeout):
+                await wait(self._socket)
+                return
+        except anyio.ClosedResourceError:
+            raise ProtocolError("the connection was closed") from None
+        except anyio.BusyResourceError:
+            raise WherryError("this stream is already being waited for by another task") from None
+        except (OSError, ValueError) as error:
+            raise self._lost(error) from error
+        raise Timeout(f"the engine was silent for {self._timeout:g} s")
+
+    def _lost(self, error: Exception) -> ProtocolError:
+        if self._closed or self._aborted:
+            return ProtocolError("the connection was closed")
+        return ProtocolError(f"the connection to the engine was lost: {error}")
+
+
+class TlsStream:
+    """TLS over a ``SocketStream``."""
+
+    __slots__ = ("_machine", "_raw", "_sending")
+
+    def __init__(self, raw: SocketStream, machine: TlsMachine) -> None:
+        self._raw = raw
+        self._machine = machine
+        self._sending = Lock()
+
+    async def handshake(self) -> None:
+        """Raises ``ConnectError`` when the two ends do not accept one another."""
+        while not self._machine.handshake():
+            await self._flush()
+            data = await self._raw.receive()
+            if not data:
+                raise ConnectError("the engine closed the connection during the TLS handshake")
+            self._machine.feed(data)
+        await self._flush()
+
+    def set_timeout(self, seconds: float | None) -> None:
+        self._raw.set_timeout(seconds)
+
+    async def receive(self, limit: int = 65536) -> bytes:
+        while True:
+            plain = self._machine.read(limit)
+            if plain is not None:
+                return plain
+            await self._flush()
+            self._machine.feed(await self._raw.receive(limit))
+
+    async def send(self, data: bytes | bytearray | memoryview) -> None:
+        self._machine.write(data)
+        await self._flush()
+
+    async def send_eof(self) -> None:
+        self._machine.send_eof()
+        await self._flush()
+
+    def is_stale(self) -> bool:
+        return self._raw.is_stale()
+
+    def close(self) -> None:
+        self._raw.close()
+
+    def abort(self) -> None:
+        self._raw.abort()
+
+    def abandon(self) -> None:
+        self._raw.abandon()
+
+    def complaint(self) -> str:
+        return ""
+
+    async def _flush(self) -> None:
+        async with self._sending:
+            data = self._machine.outgoing()
+            if data:
+                await self._raw.send(data)
+
+
+Stream = SocketStream | TlsStream
+
+
+async def open_stream(
+    address: Address, timeout: float | None, context: ssl.SSLContext | None, embedded: Dialer | None
+) -> Stream:
+    """Connect within ``timeout`` seconds. Raises ``ConnectError`` or ``Timeout``."""
+    dialed = _dial_at_once(address)
+    if dialed is None:
+        dialed = await anyio.to_thread.run_sync(dial, address, timeout, embedded, abandon_on_cancel=True)
+    raw = SocketStream(dialed)
+    if context is None:
+        return raw
+    raw.set_timeout(timeout)
+    stream = TlsStream(raw, TlsMachine(context, address))
+    try:
+        await stream.handshake()
+    except ProtocolError as error:
+        raw.close()
+        raise ConnectError(f"cannot connect to {address}: {error}") from error
+    except BaseException:
+        raw.close()
+        raise
+    return stream
+
+
+def _dial_at_once(address: Address) -> Dialed | None:
+    """A unix socket connects without waiting unless the engine's queue is full."""
+    if address.kind != "unix":
+        return None
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.connect(address.path)
+    except OSError:
+        sock.close()
+        return None  # the slow way waits, or words the error
+    return Dialed(sock)
+
+
+async def in_worker(function: Callable[..., T], *arguments: Any) -> T:
+    """Run a blocking function, such as a file's read, beside the loop."""
+    return await anyio.to_thread.run_sync(function, *arguments)
+
+
+async def read_from(file: Any, size: int) -> bytes:
+    """Up to ``size`` bytes of a binary file, an ordinary one or one whose ``read`` is awaited."""
+    data = await anyio.to_thread.run_sync(file.read, size)
+    if inspect.isawaitable(data):
+        data = await data
+    if not isinstance(data, (bytes, bytearray)):
+        raise TypeError(f"a body's file must be binary; it gave {type(data).__name__}")
+    return bytes(data)
+
+
+async def both(first: Callable[[], Awaitable[None]], second: Callable[[], Awaitable[T]]) -> T:
+    """Run two at once; the second's result. When the second ends or fails, the first is ended too."""
+    result: list[T] = []
+    failure: list[Exception] = []
+
+    async def guarded() -> None:
+        try:
+            await first()
+        except Exception as error:
+            failure.append(error)
+
+    try:
+        async with anyio.create_task_group() as group:
+            group.start_soon(guarded)
+            result.append(await second())
+            group.cancel_scope.cancel()
+    except BaseExceptionGroup as errors:
+        if len(errors.exceptions) == 1:
+            raise errors.exceptions[0] from None
+        raise
+    if failure:
+        raise failure[0]
+    return result[0]
+
+
+class Deadline:
+    """A time limit on what is done within its block: ``Timeout`` with ``what`` in its text. None is no limit."""
+
+    def __init__(self, seconds: float | None, what: str) -> None:
+        self._seconds = seconds
+        self._what = what
+
+    def watch(self, abort: Callable[[], None]) -> None:
+        """Nothing to do here: the tasks of the block are cancelled."""
+
+    async def __aenter__(self) -> Self:
+        self._scope = anyio.CancelScope()
+        if self._seconds is not None:
+            self._scope.deadline = anyio.current_time() + self._seconds
+        self._scope.__enter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._scope.__exit__(kind, error, trace)
+        if self._scope.cancelled_caught:
+            raise Timeout(f"{self._what} within {self._seconds:g} s")
+
+
+async def shielded(function: Callable[..., Awaitable[None]], *arguments: Any) -> None:
+    """Call a function that must come to its end even when the caller is being cancelled; 10 s at most."""
+    with anyio.move_on_after(10, shield=True):
+        await function(*arguments)
+
+
+async def sleep(seconds: float) -> None:
+    """Wait."""
+    await anyio.sleep(seconds)
+
+
+async def iterate(chunks: Any) -> AsyncIterator[bytes]:
+    """The pieces of an async or a plain iterable."""
+    if hasattr(chunks, "__aiter__"):
+        async for chunk in chunks:
+            yield chunk
+    else:
+        for chunk in chunks:
+            yield chunk

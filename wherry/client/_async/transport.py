@@ -1,0 +1,253 @@
+"""The way to one engine: connections kept for reuse and given out one call each, and the API version agreed on."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from wherry.api.errors import ApiError, BadRequest, ConnectError, ProtocolError, Timeout
+from wherry.api.operation import Reply
+from wherry.api.version import format_version, parse_version
+from wherry.client import negotiate
+from wherry.client._async import io
+from wherry.client._async.answer import AsyncAnswer, AsyncConnection
+from wherry.client.address import Address
+from wherry.client.dial import Dialer, embedded_dialer
+from wherry.client.request import Request, read_error, read_value
+from wherry.client.timeouts import Timeouts
+from wherry.wire.http1 import LAST_CHUNK, Response, encode_chunk, encode_request_head
+
+if TYPE_CHECKING:
+    import ssl
+
+_KEPT = 64  # idle connections
+_PIECE = 262144  # of an uploaded file, in bytes
+_ERROR_LIMIT = 1 << 20
+_REPEATABLE = ("GET", "HEAD")
+
+
+class AsyncTransport:
+    """Connections to one engine. Safe to share between tasks or threads."""
+
+    def __init__(self, address: Address, *, version: str | None = None) -> None:
+        self.address = address
+        self._version: tuple[int, int] | None = None
+        self._prefix = ""
+        if version is not None:
+            try:
+                self._set_version(parse_version(version))
+            except ValueError:
+                raise ConnectError(f"{version!r} is no API version; it should look like 1.43") from None
+        self._idle: list[AsyncConnection] = []
+        self._pid = os.getpid()
+        self._context: ssl.SSLContext | None = None
+        self._embedded: Dialer | None = None
+        self._prepared = False
+        self._closed = False
+        self._preparing = io.Lock()
+        self._agreeing = io.Lock()
+        host = "docker"
+        if address.kind == "tcp":
+            host = f"[{address.host}]" if ":" in address.host else address.host
+            host = f"{host}:{address.port}"
+        self._headers = (("Host", host), ("User-Agent", "wherry"))
+
+    async def version(self, timeouts: Timeouts) -> tuple[int, int]:
+        """The API version that calls use, agreed on with the engine at the first call."""
+        if self._version is None:
+            await self._negotiate(timeouts)
+        assert self._version is not None
+        return self._version
+
+    async def call(self, request: Request, timeouts: Timeouts) -> Any:
+        """Make a call that returns a JSON value, or None where the operation returns nothing."""
+        answer = await self.request(request, timeouts)
+        body = await answer.read_all()
+        return None if request.operation.returns is None or not body else read_value(request, body)
+
+    async def request(self, request: Request, timeouts: Timeouts, *, versioned: bool = True) -> AsyncAnswer:
+        """Send a request and wait for the head of its answer.
+
+        Raises the ``ApiError`` that the answer is, if its status is none of the operation's successes.
+        """
+        if versioned and self._version is None:
+            await self._negotiate(timeouts)
+        again = request.operation.method in _REPEATABLE
+        while True:
+            connection = await self._acquire(timeouts)
+            reused = connection.used
+            try:
+                answer = await self._exchange(connection, request, timeouts, versioned)
+                break
+            except ProtocolError as error:
+                self._explain(connection, error)
+                if not (again and reused):
+                    raise
+                again = False  # a kept connection may have ended just now; a new one has no such excuse
+            except BaseException:
+                connection.stream.close()
+                raise
+        return await self._checked(answer)
+
+    async def begin(self, request: Request, timeouts: Timeouts) -> AsyncConnection:
+        """Send the head of a request whose chunked body the caller sends."""
+        if self._version is None:
+            await self._negotiate(timeouts)
+        connection = await self._acquire(timeouts)
+        try:
+            await self._send_head(connection, request, timeouts, True)
+        except BaseException:
+            connection.stream.close()
+            raise
+        return connection
+
+    async def finish(self, connection: AsyncConnection, request: Request) -> AsyncAnswer:
+        """Wait for the answer to what ``begin`` began."""
+        try:
+            answer = await connection.read_head(request, self._release)
+        except BaseException:
+            connection.stream.close()
+            raise
+        return await self._checked(answer)
+
+    def close(self) -> None:
+        """Close the idle connections and end the use of the client; streams under way end with their own ``close``."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().stream.close()
+        embedded, self._embedded = self._embedded, None
+        close = getattr(embedded, "close", None)
+        if close is not None:
+            close()
+
+    async def _checked(self, answer: AsyncAnswer) -> AsyncAnswer:
+        status = answer.head.status
+        if status in answer.request.operation.success or status == 101:
+            return answer
+        try:
+            body = await answer.read_all(_ERROR_LIMIT)
+        except (ProtocolError, Timeout):
+            body = b""  # the status is worth more than the way the text of it was cut off
+        raise read_error(answer.request, status, body)
+
+    async def _acquire(self, timeouts: Timeouts) -> AsyncConnection:
+        if self._closed:
+            raise ConnectError("the client is closed")
+        if self._pid != os.getpid():
+            # After a fork the connections are the parent's.
+            self._pid = os.getpid()
+            while self._idle:
+                self._idle.pop().stream.abandon()
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                break
+            if not connection.stream.is_stale():
+                return connection
+            connection.stream.close()
+        if not self._prepared:
+            await self._prepare()
+        return AsyncConnection(await io.open_stream(self.address, timeouts.connect, self._context, self._embedded))
+
+    def _release(self, connection: AsyncConnection, head: Response) -> None:
+        if head.keep_alive and not connection.parser.excess and not self._closed and len(self._idle) < _KEPT:
+            connection.used = True
+            self._idle.append(connection)
+        else:
+            connection.stream.close()
+
+    async def _prepare(self) -> None:
+        """What must be there before the first connection: an SSL context, or an engine in this process."""
+        async with self._preparing:
+            if self._prepared:
+                return
+            if self.address.tls is not None:
+                from wherry.client.tls import make_context
+
+                self._context = make_context(self.address.tls)
+            if self.address.kind == "embedded":
+                self._embedded = await io.in_worker(embedded_dialer, self.address)
+            self._prepared = True
+
+    async def _exchange(
+        self, connection: AsyncConnection, request: Request, timeouts: Timeouts, versioned: bool
+    ) -> AsyncAnswer:
+        connection.parser.expect(request.operation.method, hijack=request.operation.reply is Reply.HIJACK)
+        failure: ProtocolError | None = None
+        try:
+            await self._send_head(connection, request, timeouts, versioned)
+            if request.stream is not None:
+                await _send_body(connection.stream, request.stream)
+        except ProtocolError as error:
+            failure = error  # an engine that refuses a body answers first, and closes before it has read all
+        try:
+            answer = await connection.read_head(request, self._release)
+        except ProtocolError as error:
+            raise failure or error from None
+        if failure is not None and answer.head.status < 400:
+            answer.close()
+            raise failure
+        if request.long:
+            connection.stream.set_timeout(timeouts.idle)
+        return answer
+
+    async def _send_head(
+        self, connection: AsyncConnection, request: Request, timeouts: Timeouts, versioned: bool
+    ) -> None:
+        operation = request.operation
+        headers = [*self._headers, *request.headers]
+        if operation.reply is Reply.HIJACK:
+            headers += [("Connection", "Upgrade"), ("Upgrade", "tcp")]
+        if request.stream is not None:
+            headers.append(("Transfer-Encoding", "chunked"))
+        elif request.body is not None:
+            headers.append(("Content-Length", str(len(request.body))))
+        elif operation.method in ("POST", "PUT"):
+            headers.append(("Content-Length", "0"))
+        target = self._prefix + request.path if versioned else request.path
+        head = encode_request_head(operation.method, target, headers)
+        connection.stream.set_timeout(timeouts.long_head if request.long else timeouts.head)
+        await connection.stream.send(head if request.body is None else head + request.body)
+
+    def _explain(self, connection: AsyncConnection, error: ProtocolError) -> None:
+        """Close a broken connection; raise in the words of the way to the engine (ssh), if it has any."""
+        complaint = connection.stream.complaint()
+        connection.stream.close()
+        if complaint:
+            raise ConnectError(f"cannot connect to {self.address}: {complaint}") from error
+
+    async def _negotiate(self, timeouts: Timeouts) -> None:
+        async with self._agreeing:
+            if self._version is not None:
+                return
+            try:
+                answer = await self.request(negotiate.ping_request("HEAD"), timeouts, versioned=False)
+            except ApiError:
+                answer = await self.request(negotiate.ping_request("GET"), timeouts, versioned=False)
+            await answer.read_all(_ERROR_LIMIT)
+            theirs = negotiate.announced_version(answer.headers, str(self.address))
+            version = negotiate.choose_version(theirs, str(self.address))
+            if negotiate.may_refuse(theirs):
+                try:
+                    answer = await self.request(negotiate.versioned_ping(), timeouts, versioned=False)
+                    await answer.read_all(_ERROR_LIMIT)
+                except BadRequest as error:
+                    version = negotiate.minimum_version(error.message) or version
+            self._set_version(version)
+
+    def _set_version(self, version: tuple[int, int]) -> None:
+        self._version = version
+        self._prefix = f"/v{format_version(version)}"
+
+
+async def _send_body(stream: io.Stream, body: Any) -> None:
+    """Send a body of unknown length: a binary file, or an iterable of bytes."""
+    if hasattr(body, "read"):
+        while piece := await io.read_from(body, _PIECE):
+            await stream.send(encode_chunk(piece))
+    else:
+        async for piece in io.iterate(body):
+            if piece:
+                await stream.send(encode_chunk(piece))
+    await stream.send(LAST_CHUNK)

@@ -1,0 +1,64 @@
+"""Calls on volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from wherry.api.models import volumes as models
+from wherry.api.operations import volumes as ops
+from wherry.client._async.group import AsyncGroup
+from wherry.client.arguments import FilterArgument, filters_of
+
+
+class AsyncVolumes(AsyncGroup):
+    """``docker.volumes``"""
+
+    __slots__ = ()
+
+    async def list(self, *, filters: FilterArgument | None = None) -> models.VolumeListResponse:
+        """The volumes, and warnings of their drivers (VolumeList). ``filters``: dangling, driver, label, name."""
+        query = ops.VolumeListQuery(filters=filters_of(filters))
+        volumes: models.VolumeListResponse = await self._call(ops.VolumeList, query=query)
+        return volumes
+
+    async def create(
+        self,
+        name: str = "",
+        *,
+        driver: str = "",
+        driver_opts: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> models.Volume:
+        """Make a volume, or get the one of that name if it is the same (VolumeCreate). Without a name it gets one.
+
+        volume = await docker.volumes.create("data")
+        """
+        body = models.VolumeCreateRequest(
+            name=name,
+            driver=driver,
+            driver_opts=None if driver_opts is None else dict(driver_opts),
+            labels=None if labels is None else dict(labels),
+        )
+        volume: models.Volume = await self._call(ops.VolumeCreate, body=body)
+        return volume
+
+    async def inspect(self, name: str) -> models.Volume:
+        """All about a volume (VolumeInspect). Raises ``NotFound``."""
+        volume: models.Volume = await self._call(ops.VolumeInspect, {"name": name})
+        return volume
+
+    async def update(self, name: str, *, version: int, spec: Mapping[str, Any] | None = None) -> None:
+        """Change a cluster volume (VolumeUpdate); other volumes cannot be changed."""
+        body = models.VolumeUpdateRequest(spec=None if spec is None else dict(spec))
+        await self._call(ops.VolumeUpdate, {"name": name}, ops.VolumeUpdateQuery(version=version), body)
+
+    async def delete(self, name: str, *, force: bool | None = None) -> None:
+        """Remove a volume (VolumeDelete). Raises ``NotFound`` unless ``force``, ``Conflict`` while it is in use."""
+        await self._call(ops.VolumeDelete, {"name": name}, ops.VolumeDeleteQuery(force=force))
+
+    async def prune(self, *, filters: FilterArgument | None = None) -> models.VolumePruneResponse:
+        """Remove anonymous volumes that nothing uses (VolumePrune); named ones too with ``{"all": True}``."""
+        query = ops.VolumePruneQuery(filters=filters_of(filters))
+        pruned: models.VolumePruneResponse = await self._call(ops.VolumePrune, query=query)
+        return pruned

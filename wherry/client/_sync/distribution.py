@@ -1,0 +1,21 @@
+# Made from _async/distribution.py by scripts/generate_sync.py: change that, and run it.
+"""Calls on registries, through the engine."""
+
+from __future__ import annotations
+
+from wherry.api.models.images import AuthConfig, DistributionInspect
+from wherry.api.operations import distribution as ops
+from wherry.client._sync.group import Group
+from wherry.client.arguments import auth_header
+
+
+class Distribution(Group):
+    """``docker.distribution``"""
+
+    __slots__ = ()
+
+    def inspect(self, name: str, *, auth: AuthConfig | None = None) -> DistributionInspect:
+        """What the registry says about an image: its digest and platforms (DistributionInspect)."""
+        headers = (("X-Registry-Auth", auth_header(auth)),)
+        found: DistributionInspect = self._call(ops.DistributionInspect, {"name": name}, headers=headers)
+        return found

@@ -1,0 +1,284 @@
+# Made from _async/streams.py by scripts/generate_sync.py: change that, and run it.
+"""What long answers are to the caller: frames of stdout and stderr, JSON values, bytes in and out."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, BinaryIO, Generic, Self, TypeVar
+
+from wherry.api import json as api_json
+from wherry.api.errors import ProtocolError, WherryError
+from wherry.client._sync.answer import Answer, Connection
+from wherry.client._sync.transport import Transport
+from wherry.client.request import Request
+from wherry.client.results import Output
+from wherry.client.stream_errors import raise_stream_error, raise_system_frame
+from wherry.wire.frames import STDERR, STDOUT, SYSTEM, FrameDecoder, FrameError
+from wherry.wire.http1 import LAST_CHUNK, encode_chunk
+from wherry.wire.jsonlines import JsonSplitter, JsonStreamError
+
+if TYPE_CHECKING:
+    from wherry.wire.pathstat import PathStat
+
+T = TypeVar("T")
+
+_BLOCK = 262144  # bytes taken from the kernel at a time
+
+
+class Stream:
+    """An answer under way. Leaving its ``with`` block, or ``close``, ends it; so does reading to the end."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+
+    def close(self) -> None:
+        """End the stream, wherever it is. Doing it twice is no error."""
+        self._answer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Frames(Stream):
+    """Output of a container: iterate to get ``(stream, bytes)``, where stream is 1 for stdout and 2 for stderr.
+
+    The bytes of one step are what arrived together, not a line. With a terminal all is stdout.
+
+        with docker.containers.logs("web", follow=True) as logs:
+            for stream, data in logs:
+                ...
+    """
+
+    def __init__(self, answer: Answer, *, multiplexed: bool) -> None:
+        super().__init__(answer)
+        self._decoder = FrameDecoder() if multiplexed else None
+        self._waiting: deque[tuple[int, bytes]] = deque()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> tuple[int, bytes]:
+        waiting = self._waiting
+        while not waiting:
+            data = self._answer.read(_BLOCK)
+            decoder = self._decoder
+            if not data:
+                if decoder is not None:
+                    _finish(decoder)
+                raise StopIteration
+            if decoder is None:
+                return STDOUT, data
+            waiting.extend(_decode(decoder, data))
+        frame = waiting.popleft()
+        if frame[0] == SYSTEM:
+            self.close()
+            raise_system_frame(frame[1])
+        return frame
+
+    def read_all(self) -> Output:
+        """Read to the end; stdout and stderr apart."""
+        return _collect(self)
+
+
+class JsonStream(Stream, Generic[T]):
+    """JSON values as they come: events, statistics, progress. Iterate to get them.
+
+    Raises ``StreamError`` when the engine reports an error inside the stream.
+
+        with docker.system.events() as events:
+            for event in events:
+                print(event.action, event.actor.id)
+    """
+
+    def __init__(self, answer: Answer, item: type[T]) -> None:
+        super().__init__(answer)
+        self._item = item
+        self._splitter = JsonSplitter()
+        self._waiting: deque[bytes] = deque()
+        self._ended = False
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> T:
+        while not self._waiting:
+            if self._ended:
+                raise StopIteration
+            data = self._answer.read(_BLOCK)
+            try:
+                self._waiting.extend(self._splitter.feed(data) if data else self._splitter.finish())
+            except JsonStreamError as error:
+                self.close()
+                raise ProtocolError(f"{self._answer.request.path}: {error}") from error
+            self._ended = not data
+        raw = self._waiting.popleft()
+        raise_stream_error(raw)
+        try:
+            value: T = api_json.decode(self._item, raw)
+        except ProtocolError:
+            self.close()
+            raise
+        return value
+
+    def read_all(self) -> list[T]:
+        """Read to the end; all values."""
+        values = []
+        for value in self:
+            values.append(value)
+        return values
+
+
+class Bytes(Stream):
+    """Bytes of any length, such as a tar archive, in constant memory: ``read(n)`` as a file's, or iterate for pieces.
+
+    with docker.images.get("busybox") as archive:
+        archive.write_to("busybox.tar")
+    """
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer)
+        self._rest = memoryview(b"")
+
+    def read(self, size: int = -1) -> bytes:
+        """``size`` bytes, fewer only at the end; all that is left if negative."""
+        if size == 0:
+            return b""
+        pieces: list[bytes | memoryview] = []
+        got = 0
+        while size < 0 or got < size:
+            if not self._rest:
+                self._rest = memoryview(self._answer.read(_BLOCK))
+                if not self._rest:
+                    break
+            piece = self._rest if size < 0 else self._rest[: size - got]
+            self._rest = self._rest[len(piece) :]
+            pieces.append(piece)
+            got += len(piece)
+        return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> bytes:
+        if self._rest:
+            piece, self._rest = bytes(self._rest), memoryview(b"")
+            return piece
+        data = self._answer.read(_BLOCK)
+        if not data:
+            raise StopIteration
+        return data
+
+    def write_to(self, target: str | BinaryIO) -> int:
+        """Read to the end into a file, given by its path or open for writing bytes; the number of bytes."""
+        if isinstance(target, str):
+            with open(target, "wb") as file:
+                return self.write_to(file)
+        size = 0
+        for piece in self:
+            target.write(piece)
+            size += len(piece)
+        return size
+
+
+class Archive(Bytes):
+    """A tar archive out of a container; ``stat`` is what was asked for.
+
+    with client.containers.archive("web", "/etc") as archive:
+        tarfile.open(fileobj=archive, mode="r|").extractall("etc", filter="data")
+    """
+
+    def __init__(self, answer: Answer, stat: PathStat) -> None:
+        super().__init__(answer)
+        self.stat = stat
+
+
+class Upload:
+    """A body sent piece by piece: ``write``, then ``finish``; leaving its ``with`` block finishes it.
+
+    Left by an exception, the connection is cut and the engine sees an unfinished body.
+
+        with docker.containers.put_archive_writer("web", "/srv") as tar:
+            tar.write(data)
+    """
+
+    def __init__(self, transport: Transport, connection: Connection, request: Request) -> None:
+        self._transport = transport
+        self._connection: Connection | None = connection
+        self._request = request
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        """Send bytes. Raises the engine's ``ApiError`` if it refuses the body before its end."""
+        connection = self._connection
+        if connection is None:
+            raise WherryError("this upload is finished")
+        if len(data):
+            try:
+                connection.stream.send(encode_chunk(data))
+            except ProtocolError:
+                self._read_answer()  # its reason, if it gave one
+                raise
+        return len(data)
+
+    def finish(self) -> None:
+        """Send the end and wait until the engine has taken all."""
+        connection = self._connection
+        if connection is None:
+            return
+        try:
+            connection.stream.send(LAST_CHUNK)
+        except ProtocolError:
+            self._read_answer()
+            raise
+        self._read_answer()
+
+    def close(self) -> None:
+        """Cut the connection, unless finished."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.stream.close()
+
+    def _read_answer(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            answer = self._transport.finish(connection, self._request)
+            answer.read_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.finish()
+        else:
+            self.close()
+
+
+def _decode(decoder: FrameDecoder, data: bytes) -> list[tuple[int, bytes]]:
+    try:
+        return decoder.feed(data)
+    except FrameError as error:
+        raise ProtocolError(str(error)) from error
+
+
+def _finish(decoder: FrameDecoder) -> None:
+    try:
+        decoder.finish()
+    except FrameError as error:
+        raise ProtocolError(str(error)) from error
+
+
+def _collect(frames: Iterator[tuple[int, bytes]]) -> Output:
+    stdout: list[bytes] = []
+    stderr: list[bytes] = []
+    for stream, data in frames:
+        (stderr if stream == STDERR else stdout).append(data)
+    return Output(b"".join(stdout), b"".join(stderr))

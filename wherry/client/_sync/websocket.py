@@ -1,0 +1,59 @@
+# Made from _async/websocket.py by scripts/generate_sync.py: change that, and run it.
+"""attach/ws: a websocket that carries a process's streams (WS1)."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from wherry.api.errors import ProtocolError
+from wherry.client._sync import io
+from wherry.wire.websocket import WebSocket
+
+
+class WebSocketStream:
+    """A websocket as a byte stream: messages have no bounds here."""
+
+    def __init__(self, stream: io.Stream, early: bytes) -> None:
+        self._stream = stream
+        self._socket = WebSocket(client=True)
+        self._sending = io.Lock()
+        self._waiting: deque[bytes] = deque(self._socket.feed(early) if early else ())
+
+    def receive(self, limit: int = 65536) -> bytes:
+        """The next bytes, ``b""`` once the engine has closed."""
+        while not self._waiting:
+            if self._socket.peer_closed:
+                return b""
+            data = self._stream.receive(limit)
+            if data:
+                self._waiting.extend(self._socket.feed(data))
+            else:
+                self._socket.feed_eof()
+            self._flush()  # answers to pings, and to the closing
+        return self._waiting.popleft()
+
+    def send(self, data: bytes | bytearray | memoryview) -> None:
+        if self._socket.closing:
+            raise ProtocolError("the connection was closed")
+        self._socket.send(data)
+        self._flush()
+
+    def send_eof(self) -> None:
+        """A websocket has no half-close: this begins its closing, after which the engine sends what it has left."""
+        self._socket.close()
+        self._flush()
+
+    def set_timeout(self, seconds: float | None) -> None:
+        self._stream.set_timeout(seconds)
+
+    def abort(self) -> None:
+        self._stream.abort()
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def _flush(self) -> None:
+        with self._sending:
+            data = self._socket.outgoing()
+            if data:
+                self._stream.send(data)

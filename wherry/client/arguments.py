@@ -1,0 +1,267 @@
+"""What callers may pass, brought into the API's form. No I/O; both colours use it."""
+
+from __future__ import annotations
+
+import base64
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, Union
+
+import msgspec
+
+from wherry.api.models.containers import ContainerConfig, ContainerCreateRequest, HostConfig, PortBinding
+from wherry.api.models.images import AuthConfig
+from wherry.api.models.networks import NetworkingConfig
+from wherry.api.query import Filters
+
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
+FilterArgument = Mapping[str, "str | int | bool | Sequence[str]"]
+"""Filters: a name to its value or values, such as ``{"status": "running", "label": ["a=1", "b"]}``."""
+
+Moment: TypeAlias = Union[str, int, float, "datetime", "timedelta"]
+"""A time: seconds since the epoch, a datetime, an RFC 3339 text, or a timedelta for so long ago."""
+
+_RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?([Zz]|[+-]\d\d:\d\d)?")
+_SECONDS = re.compile(r"-?\d+(\.\d{1,9})?")
+_LOADED = re.compile(r"Loaded image(?: ID)?: (\S+)")
+
+
+class CreateOptions(TypedDict, total=False):
+    """The frequent settings of a container, by the names of ``ContainerConfig`` and ``HostConfig``.
+
+    ``env`` is a mapping (None removes a variable of the image) or a list of ``KEY=value``. ``ports`` maps a port of the
+    container (``80`` or ``"80/tcp"``) to one of the host: 8080, ``"127.0.0.1:8080"``, ``("127.0.0.1", 8080)``, None
+    for any free one, or a list of these. ``memory`` is bytes, ``nano_cpus`` 1e-9 CPUs. All the others are there in
+    ``config`` and ``host_config``.
+    """
+
+    env: Mapping[str, str | None] | Sequence[str]
+    entrypoint: Sequence[str]
+    user: str
+    working_dir: str
+    hostname: str
+    labels: Mapping[str, str]
+    tty: bool
+    open_stdin: bool
+    stdin_once: bool
+    stop_signal: str
+    stop_timeout: int
+    auto_remove: bool
+    binds: Sequence[str]
+    tmpfs: Mapping[str, str]
+    ports: Mapping[str | int, Any]
+    publish_all_ports: bool
+    network_mode: str
+    extra_hosts: Sequence[str]
+    memory: int
+    nano_cpus: int
+    pids_limit: int
+    cap_add: Sequence[str]
+    cap_drop: Sequence[str]
+    privileged: bool
+    readonly_rootfs: bool
+    init: bool
+
+
+_CONFIG_FIELDS = frozenset(ContainerConfig.__struct_fields__)
+_KNOWN = frozenset(CreateOptions.__annotations__)
+
+
+def create_request(
+    image: str | None,
+    command: str | Sequence[str] | None,
+    config: ContainerConfig | None,
+    host_config: HostConfig | None,
+    networking_config: NetworkingConfig | None,
+    options: CreateOptions,
+) -> ContainerCreateRequest:
+    """The body of ContainerCreate; what is given by name goes over what is in the structs, which are not changed.
+
+    Raises ``ValueError`` without an image, ``TypeError`` for an option that does not exist.
+
+    >>> create_request("busybox", "echo hi", None, None, None, {}).cmd
+    ['echo', 'hi']
+    """
+    request = ContainerCreateRequest(
+        host_config=_copy(host_config) or HostConfig(), networking_config=networking_config
+    )
+    if config is not None:
+        for name in ContainerConfig.__struct_fields__:
+            setattr(request, name, getattr(config, name))
+        if config.__dict__.get("_extra"):
+            request.extra.update(config.extra)
+        if isinstance(config, ContainerCreateRequest):
+            if host_config is None and config.host_config is not None:
+                request.host_config = _copy(config.host_config)
+            if networking_config is None:
+                request.networking_config = config.networking_config
+    host = request.host_config
+    assert host is not None
+    if image is not None:
+        request.image = image
+    if not request.image:
+        raise ValueError("a container needs an image")
+    if command is not None:
+        request.cmd = split_command(command)
+    given: dict[str, Any] = dict(options)
+    if unknown := given.keys() - _KNOWN:
+        raise TypeError(
+            f"{', '.join(sorted(unknown))}: no such option; the full set is in config=ContainerConfig(…) "
+            "and host_config=HostConfig(…)"
+        )
+    for name, value in given.items():
+        if value is None:
+            continue
+        if name == "env":
+            request.env = env_list(value)
+        elif name == "ports":
+            _publish(request, host, value)
+        else:
+            target = request if name in _CONFIG_FIELDS else host
+            setattr(target, name, _plain(value))
+    return request
+
+
+def split_command(command: str | Sequence[str]) -> list[str]:
+    """A command as a list. A text is split at blanks as a shell would, and nothing else of a shell happens to it."""
+    return shlex.split(command) if isinstance(command, str) else list(command)
+
+
+def env_list(env: Mapping[str, str | None] | Sequence[str]) -> list[str]:
+    """Variables as ``KEY=value``; a value of None is ``KEY`` alone, which removes it.
+
+    >>> env_list({"A": "1", "B": None})
+    ['A=1', 'B']
+    """
+    if isinstance(env, Mapping):
+        return [key if value is None else f"{key}={value}" for key, value in env.items()]
+    return list(env)
+
+
+def filters_of(filters: FilterArgument | None) -> Filters | None:
+    """Filters in the API's form, None where there are none.
+
+    >>> filters_of({"status": "running", "dangling": True})
+    {'status': ['running'], 'dangling': ['true']}
+    """
+    if not filters:
+        return None
+    return {name: _filter_values(value) for name, value in filters.items()}
+
+
+def seconds_text(moment: Moment | None) -> str | None:
+    """A time as the API has it: seconds since the epoch with an optional fraction. Raises ``ValueError``.
+
+    >>> seconds_text("2026-11-23T12:13:52.5Z")
+    '1795436032.500000000'
+    """
+    if moment is None:
+        return None
+    if isinstance(moment, str):
+        return _seconds_of_text(moment)
+    if isinstance(moment, int):
+        return str(moment)
+    if isinstance(moment, float):
+        return f"{moment:.9f}"
+
+    from datetime import UTC, datetime, timedelta
+
+    if isinstance(moment, timedelta):
+        moment = datetime.now(UTC) - moment
+    since = moment.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)
+    return f"{since.days * 86400 + since.seconds}.{since.microseconds:06d}"
+
+
+def auth_header(auth: AuthConfig | None) -> str:
+    """Credentials as ``X-Registry-Auth`` has them; none is an empty object, which engines want to see."""
+    text = b"{}" if auth is None else msgspec.json.encode(auth)
+    return base64.urlsafe_b64encode(text).decode()
+
+
+def _seconds_of_text(text: str) -> str:
+    if _SECONDS.fullmatch(text):
+        return text
+    found = _RFC3339.fullmatch(text.strip())
+    if found is None:
+        raise ValueError(f"{text!r} is no time: give seconds, a datetime or 2026-11-23T12:13:52Z")
+
+    from datetime import datetime
+
+    day, clock, fraction, zone = found.groups()
+    at = datetime.fromisoformat(f"{day}T{clock}{(zone or 'Z').upper()}")
+    return f"{int(at.timestamp())}.{(fraction or '0').ljust(9, '0')}"
+
+
+def _filter_values(value: str | int | bool | Sequence[str]) -> list[str]:
+    if isinstance(value, bool):
+        return ["true" if value else "false"]
+    if isinstance(value, (str, int)):
+        return [str(value)]
+    return [str(item) for item in value]
+
+
+def _publish(request: ContainerCreateRequest, host: HostConfig, ports: Mapping[str | int, Any]) -> None:
+    exposed = dict(request.exposed_ports or {})
+    bindings = dict(host.port_bindings or {})
+    for port, places in ports.items():
+        key = str(port) if "/" in str(port) else f"{port}/tcp"
+        exposed[key] = {}
+        bindings[key] = [_binding(place) for place in (places if isinstance(places, list) else [places])]
+    request.exposed_ports = exposed
+    host.port_bindings = bindings
+
+
+def _binding(place: Any) -> PortBinding:
+    if place is None:
+        return PortBinding()
+    if isinstance(place, PortBinding):
+        return place
+    if isinstance(place, tuple):
+        return PortBinding(host_ip=str(place[0]), host_port=str(place[1]))
+    ip, _, port = str(place).rpartition(":")
+    return PortBinding(host_ip=ip.strip("[]"), host_port=port)
+
+
+def _copy(config: HostConfig | None) -> HostConfig | None:
+    if config is None:
+        return None
+    copied = msgspec.structs.replace(config)
+    if config.__dict__.get("_extra"):
+        copied.extra.update(config.extra)
+    return copied
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
+        return value
+    return list(value)
+
+
+def split_reference(name: str) -> tuple[str, str]:
+    """A reference as the API's fromImage and tag; without either a tag or a digest the tag is ``latest``.
+
+    >>> split_reference("localhost:5000/tools")
+    ('localhost:5000/tools', 'latest')
+    """
+    if "@" in name:
+        repository, _, digest = name.partition("@")
+        return repository, digest
+    repository, colon, tag = name.rpartition(":")
+    if not colon or "/" in tag:
+        return name, "latest"
+    return repository, tag
+
+
+def loaded_names(lines: Iterable[Any]) -> list[str]:
+    """The images that a load's messages name.
+
+    >>> loaded_names(["Loaded image: busybox:latest\\n"])
+    ['busybox:latest']
+    """
+    found = (_LOADED.match(line) for line in lines if isinstance(line, str))
+    return [match[1] for match in found if match]

@@ -1,0 +1,151 @@
+"""A call as a value: an operation with its arguments becomes a request, an error answer becomes an exception.
+
+No I/O; both colours use it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from wherry.api import json as api_json
+from wherry.api import query as api_query
+from wherry.api.errors import ApiError, ProtocolError, error_for_status
+from wherry.api.operation import Body, Operation, Reply
+
+JSON_TYPE = ("Content-Type", "application/json")
+TAR_TYPE = ("Content-Type", "application/x-tar")
+
+# Answers that come when something else has happened, or after work without a bound.
+_LONG = {
+    "ContainerDelete",
+    "ContainerPrune",
+    "ContainerRestart",
+    "ContainerStart",
+    "ContainerStop",
+    "ContainerWait",
+    "ImageCommit",
+    "ImageCreate",
+    "ImageDelete",
+    "ImageLoad",
+    "ImagePrune",
+    "ImagePush",
+    "ImageSearch",
+    "NetworkPrune",
+    "PutContainerArchive",
+    "SystemDataUsage",
+    "VolumePrune",
+}
+_LONG_REPLIES = {Reply.JSON_STREAM, Reply.BYTES, Reply.FRAMES, Reply.HIJACK, Reply.WEBSOCKET}
+
+
+class Request:
+    """One call, all but the API version of its path.
+
+    ``body`` is JSON text, None, or anything ``open_body`` takes where the operation carries a stream.
+    ``long`` says that the answer may take as long as what it waits for.
+    """
+
+    __slots__ = ("body", "headers", "long", "operation", "path", "stream")
+
+    def __init__(
+        self,
+        operation: Operation,
+        path: str,
+        *,
+        body: bytes | None = None,
+        stream: Any = None,
+        headers: tuple[tuple[str, str], ...] = (),
+        long: bool = False,
+    ) -> None:
+        self.operation = operation
+        self.path = path
+        self.body = body
+        self.stream = stream
+        self.headers = headers
+        self.long = long
+
+
+def build(
+    operation: Operation,
+    params: Mapping[str, str] | None = None,
+    query: api_query.Query | None = None,
+    body: Any = None,
+    *,
+    stream: Any = None,
+    headers: tuple[tuple[str, str], ...] = (),
+) -> Request:
+    """The request for an operation. Raises ``ValueError`` for an argument that fits in no path.
+
+    >>> from wherry.api.operations.containers import ContainerStart
+    >>> build(ContainerStart, {"id": "web"}).path
+    '/containers/web/start'
+    """
+    path = operation.path
+    if params:
+        for name, value in params.items():
+            path = path.replace("{" + name + "}", _path_value(name, value))
+    if query is not None and (text := api_query.encode_query(query)):
+        path = f"{path}?{text}"
+    data: bytes | None = None
+    if body is not None:
+        data = api_json.encode_request(body)
+        headers = (JSON_TYPE, *headers)
+    elif stream is not None and operation.body is Body.STREAM:
+        headers = (TAR_TYPE, *headers)
+        if isinstance(stream, (bytes, bytearray, memoryview)):
+            data, stream = bytes(stream), None
+    return Request(operation, path, body=data, stream=stream, headers=headers, long=_is_long(operation))
+
+
+@lru_cache(maxsize=1024)
+def _path_value(name: str, value: str) -> str:
+    if name == "id" and value.startswith("/"):
+        value = value[1:]  # names come from the engine with a slash, and are looked up without
+    if not value:
+        raise ValueError(f"{name} must not be empty")
+    if "\0" in value or any(part in ("", ".", "..") for part in value.split("/")):
+        raise ValueError(f"{value!r} is no {name}")
+    return quote(value, safe="/:@+" if name == "name" else ":")
+
+
+@lru_cache(maxsize=256)
+def _is_long_id(operation_id: str, reply: Reply) -> bool:
+    return operation_id in _LONG or reply in _LONG_REPLIES
+
+
+def _is_long(operation: Operation) -> bool:
+    return _is_long_id(operation.id, operation.reply)
+
+
+def read_error(request: Request, status: int, body: bytes) -> ApiError:
+    """The exception that an error answer stands for; its text is the engine's, whatever form it came in."""
+    operation = request.operation
+    message = ""
+    try:
+        decoded = msgspec.json.decode(body)
+        if isinstance(decoded, dict):
+            # Podman says "cause" beside it; very old engines "error".
+            message = str(decoded.get("message") or decoded.get("error") or "")
+    except msgspec.DecodeError:
+        pass
+    if not message:
+        message = body[:4096].decode("utf-8", "replace").strip()
+    if not message:
+        message = f"the engine answered {status} without a word"
+    error_class = operation.errors.get(status)
+    if error_class is not None:
+        return error_class(message, status=status, method=operation.method, path=request.path)
+    return error_for_status(status, message, method=operation.method, path=request.path)
+
+
+def read_value(request: Request, body: bytes) -> Any:
+    """The decoded answer of an operation that returns JSON."""
+    try:
+        return api_json.decode(request.operation.returns, body)
+    except ProtocolError as error:
+        raise ProtocolError(f"{request.operation.method} {request.path}: {error}") from error

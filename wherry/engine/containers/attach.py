@@ -1,0 +1,233 @@
+"""ContainerAttach: a client's connection bound to a container's streams (ATT1 to ATT11).
+
+A listener gets the live output as long as it keeps up. One that falls more than a mebibyte behind leaves the live stream
+with its place in the log, is served from the log file as fast as it reads, and joins the live stream again where it has
+caught up: nothing is lost and nothing is kept in memory. Without a log (driver ``none``) such a listener is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from wherry.api.errors import BadRequest, Conflict
+from wherry.engine.containers.container import Container
+from wherry.engine.containers.follow import Follower
+from wherry.engine.containers.logplace import LogSet
+from wherry.engine.containers.logs import LogOptions, read_logs
+from wherry.engine.containers.registry import Containers
+from wherry.engine.streams import Duplex
+from wherry.wire.detach import DEFAULT_DETACH, DetachScanner, parse_detach_keys
+from wherry.wire.frames import STDERR, STDOUT, encode_frame_header
+
+log = logging.getLogger(__name__)
+
+BEHIND = 1024 * 1024  # bytes queued for a client until it is served from the log
+LAST_WORDS = 300.0  # seconds a client may take to read what is queued once the container has ended
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttachOptions:
+    logs: bool = False
+    stream: bool = False
+    stdin: bool = False
+    stdout: bool = False
+    stderr: bool = False
+    detach_keys: bytes = DEFAULT_DETACH
+    multiplexed: bool = True
+
+
+def detach_keys(text: str | None) -> bytes:
+    """The bytes of a ``detachKeys`` parameter. Raises ``BadRequest`` (ATT7)."""
+    if not text:
+        return DEFAULT_DETACH
+    try:
+        return parse_detach_keys(text)
+    except ValueError:
+        raise BadRequest(f"Invalid detach keys ({text}) provided") from None
+
+
+def check(container: Container, reference: str) -> None:
+    """Raises ``Conflict`` when the container's state allows no attach (ATT9, AUT3)."""
+    if container.state.paused:
+        raise Conflict(f"container {reference} is paused, unpause the container before attach")
+    if container.state.restarting:
+        raise Conflict(f"container {reference} is restarting, wait until the container is running")
+
+
+class Attacher:
+    """One client's view of a container's output."""
+
+    def __init__(self, containers: Containers, container: Container, options: AttachOptions, duplex: Duplex) -> None:
+        self._containers = containers
+        self._container = container
+        self._duplex = duplex
+        self._multiplexed = options.multiplexed
+        self._wanted = frozenset(
+            stream for stream, wanted in ((STDOUT, options.stdout), (STDERR, options.stderr)) if wanted
+        )
+        self._catching_up: asyncio.Task[None] | None = None
+        self.finished = asyncio.Event()
+
+    def output(self, stream: int, data: bytes, before: int) -> None:
+        """A piece of live output (``Listener``)."""
+        if stream not in self._wanted or self._catching_up is not None:
+            return
+        duplex = self._duplex
+        if duplex.pending > BEHIND:
+            self._fall_behind(before)
+            return
+        duplex.write(encode_frame_header(stream, len(data)) + data if self._multiplexed else data)
+
+    def ended(self) -> None:
+        """The run is over (``Listener``)."""
+        if self._catching_up is None:
+            self.finished.set()
+
+    def _fall_behind(self, position: int) -> None:
+        if position < 0:
+            log.info("a client of %s reads too slowly and there is no log to serve it from", self._container.short_id)
+            self._container.output.leave(self)
+            self.finished.set()
+            return
+        self._catching_up = asyncio.get_running_loop().create_task(self._catch_up(position))
+
+    async def _catch_up(self, position: int) -> None:
+        """Serve from the log until the live position is reached; then go on live, in the same step of the loop."""
+        output = self._container.output
+        places = self._container.log_places
+        assert places is not None
+        reader = LogSet(self._containers.layout.log(self._container.id), places).reader(position)
+        try:
+            while True:
+                await self._duplex.drain()
+                target = output.position
+                if target is None or reader.position >= target:
+                    break
+                for stream, data in await reader.read(target):
+                    if stream in self._wanted:
+                        self._duplex.write(
+                            encode_frame_header(stream, len(data)) + data if self._multiplexed else data
+                        )
+        except ConnectionError:
+            pass
+        except OSError as error:
+            log.warning("the log of %s cannot be read on: %s", self._container.short_id, error)
+            output.leave(self)
+            self.finished.set()
+        finally:
+            reader.close()
+            self._catching_up = None
+            if self._container.run is None:
+                self.finished.set()
+
+    def close(self) -> None:
+        self._container.output.leave(self)
+        if self._catching_up is not None:
+            self._catching_up.cancel()
+
+
+async def attach(containers: Containers, container: Container, options: AttachOptions, duplex: Duplex) -> None:
+    """Serve one attached client until it is over; the duplex is closed at return.
+
+    The caller has checked the container (``check``) and hijacked the connection.
+    """
+    containers.emit(container, "attach")
+    tasks: set[asyncio.Task[None]] = set()
+    attacher: Attacher | None = None
+    spawn = asyncio.get_running_loop().create_task
+    wants_output = options.stdout or options.stderr
+    try:
+        if options.logs and wants_output:
+            # the log file alone, woken by the live stream: there is no seam to lose or double at
+            tasks.add(spawn(_replay(containers, container, options, duplex)))
+        elif options.stream and wants_output:
+            attacher = Attacher(containers, container, options, duplex)
+            container.output.listen(attacher)
+            tasks.add(spawn(_until(attacher.finished.wait())))
+        if options.stream and options.stdin and container.config.open_stdin:
+            stdin = spawn(_feed_stdin(containers, container, options, duplex, has_output=bool(tasks)))
+            tasks.add(stdin)
+        elif options.stream:
+            # input is swallowed (ATT6)
+            tasks.add(spawn(_swallow(duplex)))
+        if not tasks or not options.stream and not options.logs:
+            return
+        gone = spawn(_until(duplex.wait_closed()))
+        tasks.add(gone)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        if attacher is not None:
+            attacher.close()
+        for task in tasks:
+            task.cancel()
+        with suppress(ConnectionError, TimeoutError):
+            await asyncio.wait_for(duplex.close(), LAST_WORDS)
+
+
+async def _until(awaitable: Awaitable[object]) -> None:
+    await awaitable
+
+
+async def _replay(containers: Containers, container: Container, options: AttachOptions, duplex: Duplex) -> None:
+    follower = Follower(container) if options.stream else None
+    log_options = LogOptions(stdout=options.stdout, stderr=options.stderr)
+    batches = read_logs(
+        containers.layout.log(container.id), log_options, tty=not options.multiplexed, follow=follower
+    )
+    with suppress(ConnectionError):
+        await _copy(batches, duplex)
+
+
+async def _copy(batches: AsyncIterator[bytes], duplex: Duplex) -> None:
+    async for batch in batches:
+        duplex.write(batch)
+        await duplex.drain()
+
+
+async def _swallow(duplex: Duplex) -> None:
+    """Read and drop; returns only when the connection is gone, a half-close is no end."""
+    try:
+        while await duplex.read():
+            pass
+    except ConnectionError:
+        return
+    await duplex.wait_closed()
+
+
+async def _feed_stdin(
+    containers: Containers, container: Container, options: AttachOptions, duplex: Duplex, *, has_output: bool
+) -> None:
+    """Copy the client's bytes to the container's stdin; returning ends the attach (ATT6, ATT7).
+
+    Nothing is read before the container runs, beyond what the connection itself takes ahead.
+    """
+    scanner = DetachScanner(options.detach_keys) if container.tty else None
+    once = container.config.stdin_once and not container.tty
+    try:
+        attachment = await container.stdin()
+        while data := await duplex.read():
+            detached = False
+            if scanner is not None:
+                data, detached = scanner.feed(data)
+            if data:
+                await attachment.send(data)
+            if detached:
+                containers.emit(container, "detach")
+                return
+        if not once:
+            return
+        await attachment.send_eof()
+    except ConnectionError:
+        # the client broke off, or the container's end was first
+        if once and container.run is not None and container.run.attachment is not None:
+            await container.run.attachment.send_eof()
+    if has_output:
+        await asyncio.get_running_loop().create_future()  # output goes on until the container ends
+    elif container.state.running:
+        await container.next_exit()
+
+

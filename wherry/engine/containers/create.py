@@ -1,0 +1,178 @@
+"""ContainerCreate: check everything, reserve the name, write the row, make the directories (CRE1 to CRE28).
+
+There is no process, namespace, address or port before start. A failure at any step leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import msgspec
+
+from wherry.api.errors import BadRequest, Conflict, ServerError
+from wherry.api.models.containers import ContainerConfig, HostConfig
+from wherry.api.models.networks import EndpointSettings
+from wherry.engine.blocking import in_thread
+from wherry.engine.containers import merge, mounts, settings
+from wherry.engine.containers.container import Container, MountPoint, Spec
+from wherry.engine.containers.names import check_name, generate_name, new_id
+from wherry.engine.containers.platform import check_platform
+from wherry.engine.containers.registry import Containers
+from wherry.engine.images.store import Image
+from wherry.engine.store.inroot import clean, make_directories
+from wherry.engine.store.layout import Layout
+
+
+@dataclass(slots=True, kw_only=True)
+class CreateRequest:
+    config: ContainerConfig
+    host_config: HostConfig
+    endpoints: dict[str, EndpointSettings] = field(default_factory=dict)
+    name: str | None = None
+    platform: str | None = None
+    version: tuple[int, int] = (1, 43)
+
+
+async def create(containers: Containers, request: CreateRequest) -> tuple[str, list[str]]:
+    """The new container's id, and warnings.
+
+    Raises ``BadRequest``, ``NotFound`` (no such image), ``Conflict`` (the name is taken).
+    """
+    parts = containers.parts
+    config, host = request.config, request.host_config
+    if request.name:
+        check_name(request.name)
+    settings.check_config(config, request.version)
+    warnings = settings.check_host_config(config, host, parts.cgroups, list(parts.runtimes), request.version)
+    # a first pass over the mounts, so that bad ones are told before an image is looked for
+    mounts.mount_points(config, host, request.version)
+    image, platform_warnings = _find_image(containers, config.image, request.platform)
+    warnings += platform_warnings
+    merge.merge(config, image.config)
+    settings.check_config(config, request.version)
+    path, args = merge.command(config)
+    points = mounts.mount_points(config, host, request.version)
+    networks = _networks(host.network_mode, request)
+
+    container_id = new_id()
+    name = (request.name or generate_name(container_id, containers.name_taken)).removeprefix("/")
+    if not config.hostname:
+        config.hostname = parts.hostname if host.network_mode == "host" or host.uts_mode == "host" else container_id[:12]
+    container = Container(
+        Spec(
+            id=container_id,
+            name=name,
+            created=time.time_ns(),
+            image_id=image.id,
+            image_reference=config.image,
+            path=path,
+            args=args,
+            config=config,
+            host_config=host,
+            networks=networks,
+            mounts=points,
+            runtime=host.runtime or parts.default_runtime,
+        )
+    )
+    host.runtime = container.spec.runtime
+    containers.add(container)
+    async with container.lock:
+        try:
+            await _make(containers, container, image)
+        except BaseException:
+            await discard(containers, container)
+            raise
+    containers.emit(container, "create")
+    return container_id, warnings
+
+
+async def _make(containers: Containers, container: Container, image: Image) -> None:
+    parts = containers.parts
+    spec = container.spec
+    parts.layout.container(spec.id).mkdir(mode=0o710)
+    parts.rootfs.prepare(spec.id, image.layer_ids)
+    fresh: list[MountPoint] = []
+    for point in spec.mounts:
+        if point.type != "volume":
+            continue
+        known = parts.volumes.exists(point.name)
+        volume = parts.volumes.create(point.name)
+        point.name, point.source = volume.name, volume.mountpoint
+        if not known:
+            fresh.append(point)
+    working_dir = spec.config.working_dir
+    if fresh or working_dir not in ("", "/"):
+        await in_thread(_furnish, containers, spec, working_dir, fresh)
+    containers.save(container)
+    write_description(parts.layout, container)
+
+
+def _furnish(containers: Containers, spec: Spec, working_dir: str, fresh: list[MountPoint]) -> None:
+    """What needs the mounted root: the working directory (CRE8), and image content copied into new volumes (CRE24)."""
+    parts = containers.parts
+    with parts.rootfs.mounted(spec.id) as root:
+        for point in fresh:
+            if not point.no_copy:
+                parts.volumes.copy_up(point.name, root, point.destination)
+        if working_dir not in ("", "/"):
+            root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY)
+            try:
+                os.close(make_directories(root_fd, clean(os.fsencode(working_dir))))
+            except OSError as error:
+                raise ServerError(f"Cannot mkdir: {working_dir} is not a directory") from error
+            finally:
+                os.close(root_fd)
+
+
+async def discard(containers: Containers, container: Container) -> None:
+    """Take back a container that did not come to be, or is being removed: its directories, then its row."""
+    parts = containers.parts
+    await in_thread(parts.rootfs.remove, container.id)
+    await in_thread(parts.trash.discard, parts.layout.container(container.id))
+    containers.forget(container)
+    remove_anonymous_volumes(containers, container)
+
+
+def remove_anonymous_volumes(containers: Containers, container: Container) -> None:
+    """The volumes that were made for this container alone; one that another container uses too stays."""
+    for point in container.spec.mounts:
+        if point.anonymous and point.name:
+            with suppress(Conflict):
+                containers.parts.volumes.remove(point.name, force=True, in_use=containers.volume_users)
+
+
+def _find_image(containers: Containers, reference: str, platform: str | None) -> tuple[Image, list[str]]:
+    if not reference:
+        raise BadRequest("Config cannot be empty in order to create a container")
+    image = containers.parts.images.get(reference)
+    return image, check_platform(image, reference, platform)
+
+
+def _networks(mode: str, request: CreateRequest) -> dict[str, EndpointSettings]:
+    """The endpoints by network name; an unknown network is only found out at start (CRE18)."""
+    endpoints = dict(request.endpoints)
+    if len(endpoints) > 1 and request.version < (1, 44):
+        names = ", ".join(sorted(endpoints))
+        raise BadRequest(f"Container cannot be connected to network endpoints: {names}")
+    if mode.startswith("container:"):
+        if endpoints:
+            raise BadRequest("conflicting options: a container network mode and endpoints of its own")
+        return {}
+    name = "bridge" if mode == "default" else mode
+    settings_ = endpoints.pop("default", None) or endpoints.pop(name, None) or EndpointSettings()
+    if mode in ("none", "host") and endpoints:
+        raise Conflict(f"conflicting options: network mode {mode} and other networks")
+    return {name: settings_, **endpoints}
+
+
+def write_description(layout: Layout, container: Container) -> None:
+    """``container.json``: enough to build the row anew should the database be lost."""
+    path = layout.container(container.id) / "container.json"
+    temporary = path.with_suffix(".new")
+    temporary.write_bytes(msgspec.json.encode(container.spec))
+    os.replace(temporary, path)
+
+

@@ -1,0 +1,30 @@
+"""Following a log: how a reader of the file learns that there is more, and that the run is over."""
+
+from __future__ import annotations
+
+import asyncio
+
+from wherry.engine.containers.container import Container
+
+
+class Follower:
+    """One reader's wake-up (``logs.LogFollow``), bound to the run that was present when it was made."""
+
+    def __init__(self, container: Container) -> None:
+        self._container = container
+        self._run = container.run
+        self._event = asyncio.Event()
+
+    async def wait(self, position: int) -> bool:
+        """True when there may be more to read, False once the run is over and all of it is in the file (LOG7)."""
+        run = self._run
+        if run is None or run.over.is_set():
+            return False
+        output = self._container.output
+        output.follow(self._event)
+        try:
+            await self._event.wait()
+        finally:
+            output.unfollow(self._event)
+        self._event.clear()
+        return not run.over.is_set()

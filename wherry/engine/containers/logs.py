@@ -1,0 +1,466 @@
+"""ContainerLogs: the log read back, as it was written or as it is written (LOG1 to LOG12).
+
+Blocks of lines are taken apart by C loops (split, join, itemgetter) as long as they hold whole lines only; a block with
+pieces of long lines, a mark between runs or a torn line takes the slow way, line by line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from functools import lru_cache
+from operator import itemgetter
+from pathlib import Path
+from typing import Protocol
+
+from wherry.api.errors import BadRequest, ServerError
+from wherry.engine.blocking import in_thread
+from wherry.engine.containers.logfile import (
+    BLOCK,
+    HEAD,
+    RUN_BOUNDARY,
+    STDERR_FULL,
+    STDERR_PART,
+    STDOUT_FULL,
+    STDOUT_PART,
+    STREAM,
+    TAG,
+    TIME,
+    LogFiles,
+    format_time,
+)
+from wherry.wire.frames import STDERR, STDOUT, encode_frame_header
+
+PIECE = 16384  # moby's entries are no longer (LOG3)
+_INLINE = 64 * 1024  # as much is read on the loop itself: a thread would cost more
+_LONGEST = 8192 + HEAD + 1  # of the monitor's lines
+_UNREACHED = 1 << 62
+# Seconds until a follower looks at the file by itself; doubled as long as nothing is there.
+_FIRST_LOOK = 0.02
+_LONGEST_QUIET = 2.0
+
+_tag = itemgetter(TAG)
+_WHOLE = {STDOUT_FULL, STDERR_FULL}
+_KNOWN = {STDOUT_FULL, STDERR_FULL, STDOUT_PART, STDERR_PART}
+_WHOLE_LINES = re.compile(rb"^.{36}std(?:out|err) F ", re.MULTILINE)
+_NUMBERS = {b"stdout": STDOUT, b"stderr": STDERR}
+
+
+class LogFollow(Protocol):
+    """What wakes a reader that follows a log. One object for one reader."""
+
+    async def wait(self, position: int) -> bool:
+        """Sleep until more may have been written, or the container stopped.
+
+        Returns True as long as the container runs, False once it has stopped and its monitor has written everything.
+        ``position`` is how many bytes of the log this reader has read. A return for nothing does no harm: the reader
+        looks at the file itself, after each return and from time to time without one. May be cancelled.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogOptions:
+    """What to read. ``since`` and ``until`` are nanoseconds since the epoch, both inclusive, None for no bound.
+
+    ``tail`` counts entries before all other filters (LOG5), None for all. ``details`` is the text of the container's
+    log attributes without the blank behind it, ``k=v,k2=v2`` (LOG4); None for none to be shown.
+    """
+
+    stdout: bool = False
+    stderr: bool = False
+    since: int | None = None
+    until: int | None = None
+    timestamps: bool = False
+    tail: int | None = None
+    details: str | None = None
+
+
+def log_options(
+    *,
+    stdout: bool = False,
+    stderr: bool = False,
+    since: str | None = "",
+    until: str | None = "",
+    timestamps: bool = False,
+    tail: str | None = "",
+    details: str | None = None,
+) -> LogOptions:
+    """The options of a request. Raises ``BadRequest`` (LOG1) and, as moby does, ``ServerError`` (LOG6)."""
+    if not stdout and not stderr:
+        raise BadRequest("Bad parameters: you must choose at least one stream")
+    lines = None
+    # Anything but a number that is not negative means all (LOG5).
+    if tail and re.fullmatch(r"\+?[0-9]{1,19}", tail):
+        lines = int(tail)
+    return LogOptions(
+        stdout=stdout,
+        stderr=stderr,
+        since=parse_time(since),
+        until=parse_time(until),
+        timestamps=timestamps,
+        tail=lines,
+        details=details,
+    )
+
+
+def parse_time(text: str | None) -> int | None:
+    """``sec`` or ``sec.fraction`` to nanoseconds; None for nothing and for 0. Raises ``ServerError`` (LOG6)."""
+    if not text:
+        return None
+    seconds, dot, fraction = text.partition(".")
+    for part in (seconds, fraction) if dot else (seconds,):
+        if not re.fullmatch(r"[+-]?[0-9]+", part, re.ASCII):
+            raise ServerError(f'strconv.ParseInt: parsing "{part}": invalid syntax')
+        if not -(1 << 63) <= int(part[:40]) < 1 << 63:
+            raise ServerError(f'strconv.ParseInt: parsing "{part}": value out of range')
+    nanoseconds = int(seconds) * 1_000_000_000 + (int(fraction[:9].ljust(9, "0")) if dot else 0)
+    return nanoseconds or None
+
+
+@lru_cache(maxsize=16)
+def _frame_headers(stream: int, added: int) -> list[bytes]:
+    """The header of each line's frame, by the length of the line in the file without its end of line."""
+    return [encode_frame_header(stream, max(0, length - HEAD + 1 + added)) for length in range(_LONGEST + 1)]
+
+
+class LogParser:
+    """Lines of the log in, bytes for the client out: framed, or raw for a container with a terminal (LOG3, LOG12).
+
+    ``skip``: entries still to be passed over. ``ended``: an entry was later than ``until``, and nothing follows.
+    """
+
+    def __init__(self, options: LogOptions, *, framed: bool, skip: int = 0) -> None:
+        self.skip = skip
+        self.ended = False
+        self._framed = framed
+        self._wanted = {tag for tag, wanted in ((STDOUT_FULL, options.stdout), (STDERR_FULL, options.stderr)) if wanted}
+        self._since = format_time(options.since) if options.since is not None else b""
+        self._until = format_time(options.until) if options.until is not None else b""
+        details = b"" if options.details is None else options.details.encode("utf-8", "surrogateescape") + b" "
+        self._stamped = options.timestamps
+        self._before = b"Z " + details if options.timestamps else details
+        self._added = len(self._before) + (29 if options.timestamps else 0)
+        # stream → (time of the first piece, what is not sent yet) of a line that goes on
+        self._open: dict[bytes, tuple[bytes, bytearray]] = {}
+
+    def feed(self, lines: list[bytes]) -> bytes:
+        """``lines`` are whole lines of the file without their ends."""
+        tags = set(map(_tag, lines))
+        if self._open or not tags <= _WHOLE or self.ended:
+            return self._feed_slowly(lines)
+        if self.skip:
+            skipped = min(self.skip, len(lines))
+            self.skip -= skipped
+            lines = lines[skipped:]
+        if self._since:
+            since = self._since
+            first = next((index for index, line in enumerate(lines) if line >= since), None)
+            if first is None:
+                return b""
+            lines = lines[first:]
+            self._since = b""
+        if self._until:
+            after = self._until + b"~"
+            if max(lines, default=b"") > after:
+                self.ended = True
+                lines = lines[: next(index for index, line in enumerate(lines) if line > after)]
+        if not tags <= self._wanted:
+            wanted = self._wanted
+            lines = [line for line in lines if line[36:45] in wanted]
+            tags &= wanted
+        if not lines:
+            return b""
+        return self._join(lines, tags) if self._framed else self._join_raw(lines)
+
+    def _join(self, lines: list[bytes], tags: set[bytes]) -> bytes:
+        before = self._before
+        out = _frame_headers(STDOUT, self._added)
+        try:
+            if len(tags) > 1:
+                by_tag = {STDOUT_FULL: out, STDERR_FULL: _frame_headers(STDERR, self._added)}
+                if self._stamped:
+                    parts = [by_tag[line[36:45]][len(line)] + line[:29] + before + line[45:] for line in lines]
+                else:
+                    parts = [by_tag[line[36:45]][len(line)] + before + line[45:] for line in lines]
+            else:
+                headers = out if STDOUT_FULL in tags else _frame_headers(STDERR, self._added)
+                if self._stamped:
+                    parts = [headers[len(line)] + line[:29] + before + line[45:] for line in lines]
+                elif before:
+                    parts = [headers[len(line)] + before + line[45:] for line in lines]
+                else:
+                    parts = [headers[len(line)] + line[45:] for line in lines]
+        except IndexError:  # a line longer than the monitor writes
+            return b"".join([self._entry(line[TIME], line[STREAM], line[HEAD:] + b"\n") for line in lines])
+        parts.append(b"")
+        return b"\n".join(parts)
+
+    def _join_raw(self, lines: list[bytes]) -> bytes:
+        before = self._before
+        if self._stamped:
+            parts = [line[:29] + before + line[45:] for line in lines]
+        elif before:
+            parts = [before + line[45:] for line in lines]
+        else:
+            parts = [line[45:] for line in lines]
+        parts.append(b"")
+        return b"\n".join(parts)
+
+    def _feed_slowly(self, lines: list[bytes]) -> bytes:
+        out: list[bytes] = []
+        for line in lines:
+            if self.ended:
+                break
+            tag = line[TAG]
+            if tag not in _KNOWN:
+                if tag == RUN_BOUNDARY:
+                    out.append(self.flush())
+                continue  # torn (LOG11)
+            stream = line[STREAM]
+            first, data = self._open.pop(stream) if stream in self._open else (line[TIME], bytearray())
+            data += line[HEAD:]
+            while len(data) >= PIECE:
+                out.append(self._filtered(first, stream, bytes(data[:PIECE])))
+                del data[:PIECE]
+            if tag in _WHOLE:
+                data += b"\n"
+                out.append(self._filtered(first, stream, bytes(data)))
+            else:
+                self._open[stream] = (first, data)
+        return b"".join(out)
+
+    def flush(self) -> bytes:
+        """The run is over: a last line without an end is all there (LOG3)."""
+        opened, self._open = self._open, {}
+        return b"".join(
+            [self._filtered(first, stream, bytes(data)) for stream, (first, data) in opened.items() if data]
+        )
+
+    def _filtered(self, moment: bytes, stream: bytes, data: bytes) -> bytes:
+        if self.skip:
+            self.skip -= 1
+            return b""
+        if self._since and moment < self._since:
+            return b""
+        self._since = b""
+        if self.ended or (self._until and moment > self._until):
+            self.ended = True
+            return b""
+        if stream + b" F " not in self._wanted:
+            return b""
+        return self._entry(moment, stream, data)
+
+    def _entry(self, moment: bytes, stream: bytes, data: bytes) -> bytes:
+        text = moment + self._before + data if self._stamped else self._before + data
+        return encode_frame_header(_NUMBERS[stream], len(text)) + text if self._framed else text
+
+
+class LogReader:
+    """The files behind one request. ``step`` blocks: it runs in a thread, unless there is little to read."""
+
+    def __init__(self, path: Path, options: LogOptions, *, framed: bool, follow: bool, running: bool) -> None:
+        self.files = LogFiles(path)
+        self.position = 0  # bytes read
+        self._offset = 0
+        self._follow = follow
+        self._lock = threading.Lock()
+        self._closed = False
+        skip = 0
+        try:
+            if options.tail is not None:
+                skip = self._seek_tail(options.tail, running=running)
+            self.parser = LogParser(options, framed=framed, skip=skip)
+            # Without following, what is written from here on is none of this request's.
+            self._limit = self.files.files[-1].size() if self.files.files else 0
+        except BaseException:
+            self.files.close()
+            raise
+
+    def little(self) -> bool:
+        """Whether the next step is too small for a thread."""
+        files = self.files.files
+        return not files or (len(files) == 1 and files[0].size() - self._offset <= _INLINE)
+
+    def step(self) -> tuple[bytes, bool]:
+        """(bytes for the client, whether there may be more at once)."""
+        with self._lock:
+            try:
+                if self._closed:
+                    return b"", False
+                return self._step()
+            finally:
+                if self._closed:
+                    self.files.close()
+
+    def _step(self) -> tuple[bytes, bool]:
+        """Reads a few blocks at most, until there is something to send."""
+        for _ in range(64):
+            if self.parser.ended:
+                return b"", False
+            lines = self._block()
+            if lines is None:
+                return b"", False
+            if lines:
+                data = self.parser.feed(lines)
+                if data:
+                    return data, True
+        return b"", True
+
+    def _block(self) -> list[bytes] | None:
+        """The whole lines of the next block, of the next file where one is at its end; None when all is read."""
+        files = self.files
+        if not files.files and not (self._follow and files.advance()):
+            return None
+        last = len(files.files) == 1
+        size = BLOCK
+        if last and not self._follow:
+            size = min(size, self._limit - self._offset)
+        data = files.files[0].read(self._offset, size)
+        end = data.rfind(b"\n") + 1
+        if end:
+            self._offset += end
+            self.position += end
+            return data[: end - 1].split(b"\n")
+        if len(data) == BLOCK:  # no line of the monitor's
+            self._offset += BLOCK
+            self.position += BLOCK
+            return []
+        if last:
+            if not self._follow or not files.advance():
+                return None
+            # The file is complete only now: look at it once more before the next.
+            return []
+        files.drop_oldest()
+        self._offset = 0
+        return []
+
+    def flush(self) -> bytes:
+        return b"" if self.parser.ended else self.parser.flush()
+
+    def close(self) -> None:
+        """Close the files, at the end of a step that is under way in a thread."""
+        self._closed = True
+        if self._lock.acquire(blocking=False):
+            try:
+                self.files.close()
+            finally:
+                self._lock.release()
+
+    # tail
+
+    def _seek_tail(self, tail: int, *, running: bool) -> int:
+        """Go to where the last ``tail`` entries are ahead, and a few more: returns how many to skip.
+
+        Going back counts ends of lines only, and stops two lines early: a line of each stream may have begun before
+        that place. Going forward from there then counts entries as they are.
+        """
+        files = self.files.files
+        if not files:
+            return 0
+        sizes = [file.size() for file in files[-1:]]
+        needed = tail + 2
+        index = len(files) - 1
+        offset = 0
+        while True:
+            size = sizes[-1]
+            offset, found = _back(files[index], size, needed)
+            needed -= found
+            if needed <= 0 or index == 0:
+                break
+            index -= 1
+            sizes.append(files[index].size())
+        for _ in range(index):
+            self.files.drop_oldest()
+        counter = LogParser(LogOptions(stdout=True), framed=False, skip=_UNREACHED)
+        for number, (file, size) in enumerate(zip(self.files.files, reversed(sizes), strict=True)):
+            place = 0 if number else offset
+            while place < size:
+                data = file.read(place, min(BLOCK, size - place))
+                end = data.rfind(b"\n") + 1
+                if end:
+                    counter.feed(data[: end - 1].split(b"\n"))
+                elif len(data) < BLOCK:
+                    break
+                place += end or len(data)
+        if not running:
+            counter.flush()
+        self._offset = offset
+        return max(0, _UNREACHED - counter.skip - tail)
+
+
+class _Readable(Protocol):
+    def read(self, offset: int, size: int) -> bytes: ...
+
+
+def _back(file: _Readable, end: int, needed: int) -> tuple[int, int]:
+    """(where the last ``needed`` whole lines of the first ``end`` bytes begin, how many of them there are)."""
+    found = 0
+    while end > 0:
+        start = max(0, end - BLOCK)
+        data = file.read(start, end - start)
+        if start:
+            cut = data.find(b"\n") + 1
+            if 0 < cut < len(data):
+                data = data[cut:]
+                start += cut
+        whole = len(_WHOLE_LINES.findall(data))
+        if found + whole >= needed:
+            place = len(data)
+            while found < needed and place > 0:
+                previous = data.rfind(b"\n", 0, place - 1) + 1
+                if data[previous + 36 : previous + 45] in _WHOLE:
+                    found += 1
+                place = previous
+            if found >= needed:
+                return start + place, found
+        else:
+            found += whole
+        end = start
+    return 0, found
+
+
+async def read_logs(
+    path: Path,
+    options: LogOptions,
+    *,
+    tty: bool,
+    follow: LogFollow | None = None,
+    running: bool = False,
+) -> AsyncIterator[bytes]:
+    """The log in batches ready to be sent: frames, or raw bytes where the container has a terminal.
+
+    ``follow``: go on with what is written until the container stops (LOG7). ``running``: the container runs now; its
+    last line is then not sent without an end, it may go on. No log is an empty one. Raises ``OSError`` when the log
+    cannot be read. Close the iterator (``aclose``) when it is left early.
+    """
+    running = running or follow is not None
+    reader = await in_thread(LogReader, path, options, framed=not tty, follow=follow is not None, running=running)
+    last = follow is None
+    quiet = _FIRST_LOOK
+    try:
+        while True:
+            data, more = reader.step() if reader.little() else await in_thread(reader.step)
+            if data:
+                quiet = _FIRST_LOOK
+                yield data
+            if more:
+                continue
+            if reader.parser.ended:
+                return
+            if last or follow is None:
+                if follow is not None or not running:
+                    data = reader.flush()
+                    if data:
+                        yield data
+                return
+            try:
+                async with asyncio.timeout(quiet):
+                    last = not await follow.wait(reader.position)
+                quiet = _FIRST_LOOK
+            except TimeoutError:
+                quiet = min(quiet * 2, _LONGEST_QUIET)
+    finally:
+        reader.close()

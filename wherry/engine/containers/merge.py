@@ -1,0 +1,83 @@
+"""What a container takes from its image: the two configurations become one (CRE5)."""
+
+from __future__ import annotations
+
+from wherry.api.errors import BadRequest
+from wherry.api.models.containers import ContainerConfig, HealthConfig
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def merge(config: ContainerConfig, image: ContainerConfig | None) -> None:
+    """Fill what the request left open from the image's configuration, in place."""
+    if config.entrypoint is not None and list(config.entrypoint) == [""]:
+        reset, config.entrypoint = True, None
+    else:
+        reset = False
+    if image is not None:
+        if config.entrypoint is None and not reset:
+            if not config.cmd:
+                config.cmd = image.cmd
+            config.entrypoint = image.entrypoint
+        elif reset and not config.cmd:
+            config.cmd = None
+        config.user = config.user or image.user
+        config.working_dir = config.working_dir or image.working_dir
+        config.stop_signal = config.stop_signal or image.stop_signal
+        config.labels = {**(image.labels or {}), **(config.labels or {})}
+        config.exposed_ports = {**(image.exposed_ports or {}), **(config.exposed_ports or {})} or config.exposed_ports
+        config.volumes = {**(image.volumes or {}), **(config.volumes or {})} or config.volumes
+        config.shell = config.shell or image.shell
+        config.env = _merge_env(config.env, image.env)
+        _merge_healthcheck(config, image)
+    config.labels = config.labels or {}
+    if config.env is None:
+        config.env = []
+
+
+def command(config: ContainerConfig) -> tuple[str, list[str]]:
+    """``Path`` and ``Args``: the entrypoint followed by the command. Raises ``BadRequest`` when both are empty."""
+    words = [*(config.entrypoint or []), *(config.cmd or [])]
+    if not words:
+        raise BadRequest("No command specified")
+    return words[0], words[1:]
+
+
+def process_env(config: ContainerConfig, hostname: str) -> list[str]:
+    """The environment of the container's process (CRE6): an entry without ``=`` removes a variable."""
+    env = {"PATH": DEFAULT_PATH, "HOSTNAME": hostname}
+    if config.tty:
+        env["TERM"] = "xterm"
+    return override(env, config.env or [])
+
+
+def override(env: dict[str, str], entries: list[str]) -> list[str]:
+    """``env`` with the ``K=V`` entries put over it; a bare ``K`` takes the variable away."""
+    result = dict(env)
+    for entry in entries:
+        key, equals, value = entry.partition("=")
+        if equals:
+            result[key] = value
+        else:
+            result.pop(key, None)
+    return [f"{key}={value}" for key, value in result.items()]
+
+
+def _merge_env(wanted: list[str] | None, image: list[str] | None) -> list[str]:
+    merged = list(wanted or [])
+    keys = {entry.partition("=")[0] for entry in merged}
+    return merged + [entry for entry in image or [] if entry.partition("=")[0] not in keys]
+
+
+def _merge_healthcheck(config: ContainerConfig, image: ContainerConfig) -> None:
+    wanted, given = config.healthcheck, image.healthcheck
+    if not isinstance(given, HealthConfig):
+        return
+    if not isinstance(wanted, HealthConfig):
+        config.healthcheck = given
+        return
+    wanted.test = wanted.test or given.test
+    wanted.interval = wanted.interval or given.interval
+    wanted.timeout = wanted.timeout or given.timeout
+    wanted.start_period = wanted.start_period or given.start_period
+    wanted.retries = wanted.retries or given.retries

@@ -1,0 +1,49 @@
+"""ContainerPause and ContainerUnpause: the freezer (PAU1, PAU2)."""
+
+from __future__ import annotations
+
+from wherry.api.errors import Conflict, ServerError
+from wherry.engine.blocking import in_thread
+from wherry.engine.containers.container import Container
+from wherry.engine.containers.registry import Containers
+
+
+async def pause(containers: Containers, reference: str) -> None:
+    """Freeze every process. Raises ``Conflict`` when it does not run, is paused already or is restarting."""
+    container = containers.find(reference)
+    async with container.lock:
+        state = container.state
+        if not state.running:
+            raise Conflict(f"container {container.id} is not running")
+        if state.paused:
+            raise Conflict(f"container {container.id} is already paused")
+        if state.restarting or container.run is None:
+            raise Conflict(f"Container {container.id} is restarting, wait until the container is running")
+        cgroup = containers.cgroup(container)
+        try:
+            await in_thread(cgroup.freeze)
+        except OSError as error:
+            raise ServerError(f"Cannot pause container {container.id}: {error}") from error
+        state.paused = True
+        containers.save(container)
+    containers.emit(container, "pause")
+
+
+async def unpause(containers: Containers, reference: str) -> None:
+    """Let the processes go on. Raises ``ServerError`` when it is not paused (PAU1)."""
+    container = containers.find(reference)
+    async with container.lock:
+        if not container.state.paused:
+            raise ServerError(f"Container {container.id} is not paused")
+        thaw(containers, container)
+
+
+def thaw(containers: Containers, container: Container) -> None:
+    """Write to the freezer, mark and announce it."""
+    try:
+        containers.cgroup(container).thaw()
+    except OSError as error:
+        raise ServerError(f"Cannot unpause container {container.id}: {error}") from error
+    container.state.paused = False
+    containers.save(container)
+    containers.emit(container, "unpause")

@@ -1,0 +1,150 @@
+"""What a run is made of: the container's row and its mounted root become the runtime's specification."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wherry.api.errors import BadRequest, Conflict, ServerError
+from wherry.engine.containers.container import Container, MountPoint
+from wherry.engine.containers.merge import process_env
+from wherry.engine.containers.registry import Containers
+from wherry.engine.oci.seccomp import choose
+from wherry.engine.oci.spec import OciMount, SpecInput, build_spec, tmpfs_options
+from wherry.engine.oci.users import resolve_user
+
+_FILES = ("resolv.conf", "hostname", "hosts")
+
+
+@dataclass(slots=True)
+class Prepared:
+    spec: dict[str, Any]
+    warnings: list[str] = field(default_factory=list)
+
+
+def prepare(containers: Containers, container: Container, root: Path) -> Prepared:
+    """The specification of a run on the mounted ``root``. Blocks for a moment: call it in a thread.
+
+    Raises ``ServerError`` (an unknown user, a bind source that cannot be made), ``BadRequest``.
+    """
+    parts = containers.parts
+    config, host = container.config, container.host_config
+    root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        user = resolve_user(root_fd, config.user, host.group_add or [])
+    except ValueError as error:
+        raise ServerError(str(error)) from error
+    finally:
+        os.close(root_fd)
+    security = _security(host.security_opt)
+    warnings: list[str] = []
+    spec = build_spec(
+        SpecInput(
+            id=container.id,
+            args=[container.spec.path, *container.spec.args],
+            env=process_env(config, config.hostname),
+            rootfs=root,
+            host_config=host,
+            cgroup_path=parts.cgroups.path(container.id),
+            cwd=config.working_dir or "/",
+            uid=user.uid,
+            gid=user.gid,
+            groups=user.groups,
+            home=user.home,
+            tty=container.tty,
+            console_size=tuple(host.console_size) if container.tty and any(host.console_size) else None,  # type: ignore[arg-type]
+            hostname=config.hostname,
+            domainname=config.domainname,
+            mounts=[*_mounts(container), *_files(containers, container)],
+            netns=container.state.sandbox if host.network_mode != "host" else None,
+            ipcns=_namespace(containers, host.ipc_mode, "ipc"),
+            pidns=_namespace(containers, host.pid_mode, "pid"),
+            utsns=None if host.uts_mode == "host" else "",
+            cgroupns=None if host.cgroupns_mode == "host" else "",
+            seccomp=choose(containers.runtime(container), security.get("seccomp"), host),
+            no_new_privileges=no_new_privileges(host.security_opt),
+        ),
+        warnings,
+    )
+    return Prepared(spec, warnings)
+
+
+def _security(options: list[str] | None) -> dict[str, str]:
+    result: dict[str, str] = {}
+    for option in options or []:
+        separator = "=" if "=" in option else ":"
+        key, _, value = option.partition(separator)
+        result[key] = value
+    return result
+
+
+def no_new_privileges(options: list[str] | None) -> bool:
+    """Whether ``SecurityOpt`` asks for it."""
+    return _security(options).get("no-new-privileges", "false").lower() in ("true", "1", "")
+
+
+def _namespace(containers: Containers, mode: str, kind: str) -> str | None:
+    """None for the host's namespace, "" for a new one, else the path of another container's."""
+    if mode == "host":
+        return None
+    if not mode.startswith("container:"):
+        return ""
+    other = containers.find(mode.removeprefix("container:"))
+    if kind == "ipc" and other.host_config.ipc_mode not in ("shareable", "host"):
+        raise Conflict(f"can't join IPC of container {other.id}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)")  # noqa: E501
+    return namespace_of(other, kind)
+
+
+def namespace_of(container: Container, kind: str) -> str:
+    """The path of a running container's namespace. Raises ``Conflict`` when it does not run."""
+    if not container.state.pid:
+        raise Conflict(f"cannot join {kind.upper()} of a non running container: {container.id}")
+    return f"/proc/{container.state.pid}/ns/{kind}"
+
+
+def _mounts(container: Container) -> list[OciMount]:
+    # HostConfig.Tmpfs is read by the specification itself
+    return [_mount(point) for point in container.spec.mounts if point.type != "tmpfs" or point.from_mounts]
+
+
+def _mount(point: MountPoint) -> OciMount:
+    access = "rw" if point.rw else "ro"
+    if point.type == "tmpfs":
+        options = tmpfs_options(point.tmpfs_options)
+        return OciMount("tmpfs", point.destination, "tmpfs", options if point.rw else [*options, "ro"])
+    if point.type == "bind":
+        _make_source(point)
+    elif not os.path.isdir(point.source):
+        raise ServerError(f"the volume {point.name} is gone: {point.source}")
+    return OciMount(point.source, point.destination, "bind", ["rbind", access, point.propagation or "rprivate"])
+
+
+def _make_source(point: MountPoint) -> None:
+    """CRE22: a missing source of ``Binds`` is made as a directory."""
+    if os.path.exists(point.source):
+        return
+    if not point.create_source:
+        raise BadRequest(
+            f'invalid mount config for type "bind": bind source path does not exist: {point.source}'
+        )
+    try:
+        os.makedirs(point.source, mode=0o755, exist_ok=True)
+    except OSError as error:
+        raise ServerError(
+            f"error while creating mount source path '{point.source}': mkdir {error.filename}: {error.strerror}"
+        ) from error
+
+
+def _files(containers: Containers, container: Container) -> list[OciMount]:
+    """The engine's own files over the container's: names and resolvers. A mount of the user's goes before them."""
+    taken = {point.destination for point in container.spec.mounts}
+    directory = containers.layout.container(container.id)
+    mounts = []
+    for name in _FILES:
+        destination = f"/etc/{name}"
+        if destination not in taken and (directory / name).exists():
+            access = "ro" if container.host_config.readonly_rootfs else "rw"
+            mounts.append(OciMount(str(directory / name), destination, "bind", ["bind", access, "rprivate"]))
+    return mounts

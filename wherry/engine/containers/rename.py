@@ -1,0 +1,35 @@
+"""ContainerRename (REN1, REN2)."""
+
+from __future__ import annotations
+
+from wherry.api.errors import BadRequest, Conflict
+from wherry.engine.containers.create import write_description
+from wherry.engine.containers.names import check_name
+from wherry.engine.containers.registry import Containers
+
+
+async def rename(containers: Containers, reference: str, name: str | None) -> None:
+    """Give a container, in any state, another name; the old one is free at once.
+
+    Raises ``BadRequest`` for an empty, invalid or same name, ``Conflict`` for one that is taken.
+    """
+    container = containers.find(reference)
+    new = (name or "").strip()
+    if not new:
+        raise BadRequest("Neither old nor new names may be empty")
+    try:
+        check_name(new)
+    except BadRequest as error:
+        raise BadRequest(f"Error when allocating new name: {error.message}") from None
+    new = new.removeprefix("/")
+    async with container.lock:
+        containers.find(container.id)
+        old = container.name
+        if new == old:
+            raise BadRequest("Renaming a container with the same name as its current name")
+        try:
+            containers.rename(container, new)
+        except Conflict as error:
+            raise Conflict(f"Error when allocating new name: {error.message}") from None
+        write_description(containers.layout, container)
+    containers.emit(container, "rename", oldName=f"/{old}")

@@ -1,0 +1,147 @@
+"""The log on disk, and its rotation (LOG8).
+
+The monitor appends to one file. When what has passed fills ``max-size``, the engine renames ``log`` to ``log.1``
+(``log.1`` to ``log.2`` …) and has the monitor open a new file. The engine counts as output passes, so nothing is polled.
+Places in the log are logical: they count from the first byte ever written and go on over rotations.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import logging
+import os
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from wherry.engine.blocking import in_thread
+from wherry.engine.containers.container import Container
+from wherry.engine.containers.logfile import mark_run
+from wherry.engine.containers.registry import Containers
+from wherry.engine.containers.run import Run
+from wherry.engine.oci.conmon import reopen_log
+
+log = logging.getLogger(__name__)
+
+REOPEN = 5.0  # seconds that the monitor may take to open the new file
+
+
+@dataclass(slots=True)
+class LogPlaces:
+    """Where the present log file begins in the logical count; ``ends`` of rotated files, newest first."""
+
+    start: int = 0
+    max_size: int = 0
+    max_file: int = 1
+    compress: bool = False
+    rotating: bool = False
+
+
+def begin(
+    containers: Containers,
+    container: Container,
+    run: Run,
+    *,
+    max_size: int,
+    max_file: int,
+    compress: bool,
+    adopted: bool = False,
+) -> None:
+    """Called before a run's output flows: the log may hold runs before this one.
+
+    ``adopted``: the run began under an earlier engine, and its monitor may be writing now.
+    """
+    output = container.output
+    path = containers.layout.log(container.id)
+    places = LogPlaces(max_size=max_size, max_file=max_file, compress=compress)
+    container.log_places = places
+    if container.host_config.log_config.type == "none":
+        output.position = None
+        output.on_growth = None
+        return
+    if not adopted:
+        mark_run(path)
+    rotated = sum(size for size in (_size(file) for file in rotated_files(path)) if size)
+    places.start = rotated
+    output.position = rotated + _size(path)
+    if max_size:
+        output.on_growth = lambda position: _grown(containers, container, run, position)
+        _grown(containers, container, run, output.position)
+    else:
+        output.on_growth = None
+
+
+def rotated_files(path: Path) -> list[Path]:
+    """The rotated files that are there, oldest first."""
+    found: list[tuple[int, Path]] = []
+    prefix = path.name + "."
+    with suppress(FileNotFoundError):
+        for entry in path.parent.iterdir():
+            number = entry.name.removeprefix(prefix).removesuffix(".gz")
+            if entry.name.startswith(prefix) and number.isdecimal():
+                found.append((int(number), entry))
+    return [entry for _, entry in sorted(found, reverse=True)]
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _grown(containers: Containers, container: Container, run: Run, position: int) -> None:
+    places = container.log_places
+    if places is None or places.rotating or position - places.start < places.max_size:
+        return
+    places.rotating = True
+    containers.spawn(_rotate(containers, container, run, places), f"log rotation of {container.short_id}")
+
+
+async def _rotate(containers: Containers, container: Container, run: Run, places: LogPlaces) -> None:
+    path = containers.layout.log(container.id)
+    try:
+        await in_thread(_shift, path, places.max_file)
+        newest = path.with_name(path.name + ".1")
+        if not reopen_log(run.bundle):
+            return
+        deadline = asyncio.get_running_loop().time() + REOPEN
+        while not path.exists():
+            if asyncio.get_running_loop().time() > deadline or run.over.is_set():
+                return
+            await asyncio.sleep(0.002)
+        # the monitor writes to the new file from here on: the old one's size is final
+        places.start += _size(newest)
+        if places.max_file == 1:
+            newest.unlink(missing_ok=True)
+        elif places.compress:
+            await in_thread(_compress, newest)
+    except OSError as error:
+        log.warning("the log of %s could not be rotated: %s", container.short_id, error)
+    finally:
+        places.rotating = False
+        container.output.wake()
+
+
+def _shift(path: Path, max_file: int) -> None:
+    """``log.1`` becomes ``log.2`` and so on; the oldest goes; ``log`` becomes ``log.1``."""
+    for number in range(max_file - 1, 0, -1):
+        for suffix in ("", ".gz"):
+            old = path.with_name(f"{path.name}.{number}{suffix}")
+            if number == max_file - 1:
+                old.unlink(missing_ok=True)
+            else:
+                with suppress(FileNotFoundError):
+                    os.replace(old, path.with_name(f"{path.name}.{number + 1}{suffix}"))
+    with suppress(FileNotFoundError):
+        os.replace(path, path.with_name(f"{path.name}.1"))
+
+
+def _compress(path: Path) -> None:
+    temporary = path.with_name(path.name + ".gz.new")
+    with path.open("rb") as source, gzip.open(temporary, "wb", compresslevel=6) as target:
+        shutil.copyfileobj(source, target, 1 << 20)
+    os.replace(temporary, path.with_name(path.name + ".gz"))
+    path.unlink()

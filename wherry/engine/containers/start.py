@@ -1,0 +1,205 @@
+"""ContainerStart, and each automatic restart: from directories to a running process (STA1 to STA8).
+
+Root mounted → user, HOME and bind sources resolved → namespace, addresses, ports → specification → monitor and runtime
+``create`` → attach connection → init released. A failure at any step undoes all of them. The row says that a run was
+begun before the first effect, so that an engine that dies in the middle finds and undoes it at its next start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import secrets
+import shutil
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from wherry.api.errors import ApiError, BadRequest, Conflict, ServerError
+from wherry.engine.blocking import in_thread
+from wherry.engine.containers import rotation
+from wherry.engine.containers.container import Container
+from wherry.engine.containers.exit import clean_up, exited, watch_process
+from wherry.engine.containers.network import connect, disconnect
+from wherry.engine.containers.process import Prepared, prepare
+from wherry.engine.containers.registry import Containers
+from wherry.engine.containers.run import Run
+from wherry.engine.containers.settings import log_limits
+from wherry.engine.oci.conmon import Attachment, launch
+from wherry.engine.oci.errors import RuntimeFailure
+from wherry.engine.oci.executable import check_executable
+from wherry.engine.oci.process import Pidfd, start_time
+
+log = logging.getLogger(__name__)
+
+
+async def start(containers: Containers, reference: str, checkpoint: str | None = None) -> bool:
+    """Start a container; False when it runs already (304). The work goes on when the caller is cancelled.
+
+    Raises ``BadRequest`` (the command cannot be run), ``NotFound`` (no such network), ``Conflict`` (paused, or being
+    removed), ``ServerError``.
+    """
+    if checkpoint:
+        raise BadRequest("checkpoint is only supported in experimental mode")
+    container = containers.find(reference)
+    if container.state.paused:
+        raise Conflict("cannot start a paused container, try unpause instead")
+    if container.state.running:
+        return False
+    work = containers.spawn(start_container(containers, container), f"start of {container.short_id}")
+    return bool(await containers.shielded(work))
+
+
+async def start_container(containers: Containers, container: Container) -> bool:
+    """A start by hand: the count of restarts and the back-off begin anew (STA5)."""
+    failure: ApiError | None = None
+    async with container.lock:
+        state = container.state
+        if state.removing or state.dead or containers.by_id(container.id) is None:
+            raise Conflict("container is marked for removal and cannot be started")
+        if state.running:
+            return False
+        state.restart_count = 0
+        container.restart_delay = 0.0
+        try:
+            await _begin(containers, container)
+        except ApiError as error:
+            failure = error
+    if failure is not None:
+        await _remove_failed(containers, container)
+        raise failure
+    return True
+
+
+async def start_again(containers: Containers, container: Container) -> None:
+    """An automatic restart; a failure ends the restarting (AUT4)."""
+    async with container.lock:
+        state = container.state
+        if not state.restarting or containers.closing:
+            return
+        try:
+            await _begin(containers, container)
+            return
+        except ApiError as error:
+            log.warning("restart of %s failed: %s", container.short_id, error.message)
+            state.running = state.restarting = False
+            containers.save(container)
+            container.announce_exit()
+    await _remove_failed(containers, container)
+
+
+async def _remove_failed(containers: Containers, container: Container) -> None:
+    """A container that removes itself does so after a failed start too (STA4)."""
+    if container.host_config.auto_remove and not container.keep:
+        from wherry.engine.containers.delete import remove_container
+
+        await remove_container(containers, container, volumes=True)
+
+
+async def _begin(containers: Containers, container: Container) -> None:
+    state = container.state
+    if container.cleaning is not None:
+        await asyncio.wait({container.cleaning})
+        container.cleaning = None
+    state.run_id = secrets.token_hex(4)
+    containers.save(container)
+    bundle = containers.layout.bundle(container.id)
+    try:
+        run = await _launch(containers, container, bundle)
+    except BaseException as error:
+        await _undo(containers, container, bundle)
+        failure = _as_api_error(error)
+        state.run_id = ""
+        state.error = failure.message
+        state.exit_code = error.exit_code if isinstance(error, RuntimeFailure) else 128
+        containers.save(container)
+        if not isinstance(error, Exception):
+            raise
+        raise failure from error
+    state.started_at = time.time_ns()
+    state.finished_at = 0
+    state.running = True
+    state.restarting = state.paused = state.oom_killed = state.manually_stopped = False
+    state.pid = run.pid
+    state.pid_start = start_time(run.pid)
+    state.conmon_pid = run.conmon_pid
+    state.exit_code = 0
+    state.error = ""
+    container.run = run
+    containers.save(container)
+    container.attachable.set()
+    containers.spawn(watch_process(containers, container, run), f"watch of {container.short_id}")
+    containers.emit(container, "start")
+    if containers.exits is not None and (code := containers.exits.read(container.id)) is not None:
+        exited(containers, container.id, code)
+
+
+async def _launch(containers: Containers, container: Container, bundle: Path) -> Run:
+    """All steps of a start. What a failure leaves is undone by the caller."""
+    parts = containers.parts
+    runtime = containers.runtime(container)
+    await in_thread(_clear, bundle)
+    if containers.exits is not None:
+        containers.exits.forget(container.id)
+    max_size, max_file, compress = log_limits(container.host_config)
+    root = parts.rootfs.mount(container.id)
+    await connect(containers, container)
+    prepared: Prepared = await in_thread(prepare, containers, container, root)
+    for warning in prepared.warnings:
+        log.warning("%s: %s", container.short_id, warning)
+    config = json.dumps(prepared.spec).encode()
+    (bundle / "config.json").write_bytes(config)
+    keeps_log = container.host_config.log_config.type != "none"
+    launched = await launch(
+        conmon=parts.conmon,
+        runtime=runtime,
+        container_id=container.id,
+        name=container.name,
+        bundle=bundle,
+        exits=parts.layout.exits,
+        log_path=parts.layout.log(container.id) if keeps_log else None,
+        command=container.spec.path,
+        tty=container.tty,
+        stdin=container.config.open_stdin,
+        leave_stdin_open=container.tty or not container.config.stdin_once,
+    )
+    if runtime.filters is not None:
+        runtime.filters.learn(container.id, config)
+    process = prepared.spec["process"]
+    check_executable(launched.pid, process["args"], process["env"], process["cwd"])
+    try:
+        run = Run(bundle, Pidfd(launched.pid), launched.conmon_pid)
+    except OSError as error:
+        raise ServerError(f"the container's process ended before it was started: {error}") from error
+    try:
+        rotation.begin(containers, container, run, max_size=max_size, max_file=max_file, compress=compress)
+        run.attachment = await Attachment.connect(bundle, container.output.feed, run.drained.set)
+        await runtime.start(container.id)
+    except BaseException:
+        run.close()
+        raise
+    return run
+
+
+async def _undo(containers: Containers, container: Container, bundle: Path) -> None:
+    with suppress(Exception):
+        await disconnect(containers, container)
+    with suppress(Exception):
+        await clean_up(containers, container, bundle)
+
+
+def _as_api_error(error: BaseException) -> ApiError:
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, RuntimeFailure):
+        return BadRequest(error.message) if error.bad_request else ServerError(error.message)
+    if isinstance(error, OSError):
+        return ServerError(f"starting the container failed: {error}")
+    log.exception("starting a container failed", exc_info=error)
+    return ServerError(f"starting the container failed: {error}")
+
+
+def _clear(bundle: Path) -> None:
+    shutil.rmtree(bundle, ignore_errors=True)
+    bundle.mkdir(mode=0o711)

@@ -1,0 +1,67 @@
+"""Filters that several lists and prunes share (P7, LST6, PRU1)."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
+
+from wherry.api.errors import BadRequest
+
+_DURATION_UNITS = {"ns": 1, "us": 1_000, "µs": 1_000, "ms": 1_000_000, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
+
+
+def check_keys(filters: Mapping[str, list[str]], known: Collection[str]) -> None:
+    """Raises ``BadRequest`` for a filter that the operation does not have."""
+    for key in filters:
+        if key not in known:
+            raise BadRequest(f"invalid filter '{key}'")
+
+
+def match_labels(labels: Mapping[str, str], filters: Mapping[str, list[str]]) -> bool:
+    """All of ``label`` and none of ``label!``; each is ``key`` or ``key=value``."""
+    return all(_has(labels, wanted) for wanted in filters.get("label", ())) and not any(
+        _has(labels, unwanted) for unwanted in filters.get("label!", ())
+    )
+
+
+def _has(labels: Mapping[str, str], text: str) -> bool:
+    key, equals, value = text.partition("=")
+    return key in labels and (not equals or labels[key] == value)
+
+
+def parse_duration(text: str) -> int:
+    """A Go duration (``1h30m``) in nanoseconds. Raises ``ValueError``."""
+    sign = -1 if text.startswith("-") else 1
+    rest = text.lstrip("+-")
+    if rest == "0":
+        return 0
+    total, position = 0, 0
+    for match in _DURATION.finditer(rest):
+        if match.start() != position:
+            break
+        total += int(float(match[1]) * _DURATION_UNITS[match[2]])
+        position = match.end()
+    if not rest or position != len(rest):
+        raise ValueError(text)
+    return sign * total
+
+
+def parse_until(text: str) -> int:
+    """RFC 3339, unix seconds, or a Go duration before now, as nanoseconds since the epoch. Raises ``BadRequest``."""
+    try:
+        return time.time_ns() - parse_duration(text)
+    except ValueError:
+        pass
+    if re.fullmatch(r"\d+(\.\d{1,9})?", text):
+        seconds, _, fraction = text.partition(".")
+        return int(seconds) * 10**9 + int(fraction.ljust(9, "0") or 0)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise BadRequest(f'failed to parse value as time or duration: "{text}"') from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return int(moment.timestamp() * 1_000_000) * 1_000

@@ -1,0 +1,141 @@
+"""The operations on images."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from wherry.api.errors import ApiError, BadRequest, NotImplementedYet
+from wherry.api.json import encode
+from wherry.engine.containers.container import Container
+from wherry.engine.http.call import Call
+from wherry.engine.http.respond import Answer
+
+if TYPE_CHECKING:
+    from wherry.engine.engine import Engine
+
+JSON = "application/json"
+TAR = "application/x-tar"
+NO_REGISTRY = "pulling from registries is not there yet: load an image (docker load) or import one (docker import)"
+
+
+def _in_use(engine: Engine, image_id: str) -> list[Container]:
+    return [container for container in engine.containers if container.spec.image_id == image_id]
+
+
+async def list_images(engine: Engine, call: Call) -> object:
+    query = call.query
+    return engine.images.list(
+        query.filters,
+        all=bool(query.all),
+        shared_size=bool(query.shared_size),
+        in_use=(lambda image_id: _in_use(engine, image_id)) if call.version >= (1, 44) else None,
+    )
+
+
+async def inspect_image(engine: Engine, call: Call) -> object:
+    return engine.images.inspect(call.params["name"])
+
+
+async def history(engine: Engine, call: Call) -> object:
+    return engine.images.history(call.params["name"])
+
+
+async def tag(engine: Engine, call: Call) -> object:
+    engine.images.tag(call.params["name"], call.query.repo or "", call.query.tag or "")
+    return Answer(201)
+
+
+async def delete_image(engine: Engine, call: Call) -> object:
+    return engine.images.remove(
+        call.params["name"],
+        force=bool(call.query.force),
+        noprune=bool(call.query.noprune),
+        in_use=lambda image_id: _in_use(engine, image_id),
+    )
+
+
+async def prune(engine: Engine, call: Call) -> object:
+    return engine.images.prune(call.query.filters, in_use=lambda image_id: _in_use(engine, image_id))
+
+
+async def create(engine: Engine, call: Call) -> object:
+    """``fromSrc=-`` makes an image of the body's archive; pulling (``fromImage``) is not there yet."""
+    query = call.query
+    if query.from_image:
+        raise NotImplementedYet(NO_REGISTRY)
+    if query.from_src != "-":
+        raise NotImplementedYet("importing from a URL is not there yet: send the archive itself (docker import -)")
+    return await _send_messages(
+        call,
+        engine.images.import_(
+            call.stream(),
+            repo=query.repo or "",
+            tag=query.tag or "",
+            message=query.message or "",
+            changes=query.changes or (),
+            platform=query.platform or "",
+        ),
+    )
+
+
+async def load(engine: Engine, call: Call) -> object:
+    return await _send_messages(call, engine.images.load(call.stream(), quiet=call.query.quiet is not False))
+
+
+async def _send_messages(call: Call, messages: AsyncIterator[dict[str, Any]]) -> None:
+    """Each message a line; an error before the first is a status, a later one a message of the stream."""
+    writer = None
+    try:
+        async for message in messages:
+            if writer is None:
+                writer = await call.start(200, JSON)
+            await writer.write(encode(message) + b"\r\n")
+    except ApiError as error:
+        if writer is None:
+            raise
+        detail = {"errorDetail": {"message": error.message}, "error": error.message}
+        await writer.write(encode(detail) + b"\r\n")
+    if writer is None:
+        await call.start(200, JSON)
+
+
+async def save_one(engine: Engine, call: Call) -> object:
+    return await _send_archive(engine, call, [call.params["name"]])
+
+
+async def save_several(engine: Engine, call: Call) -> object:
+    if not call.query.names:
+        raise BadRequest("no images to save: name at least one")
+    return await _send_archive(engine, call, call.query.names)
+
+
+async def _send_archive(engine: Engine, call: Call, names: list[str]) -> None:
+    pieces = engine.images.save(names)
+    writer = await call.start(200, TAR)
+    async for piece in pieces:
+        await writer.write(piece)
+
+
+async def not_yet(engine: Engine, call: Call) -> object:
+    raise NotImplementedYet(
+        f"{call.operation.id} is not there yet: images come by docker load and docker import, and leave by docker save"
+    )
+
+
+HANDLERS = {
+    "ImageList": list_images,
+    "ImageInspect": inspect_image,
+    "ImageHistory": history,
+    "ImageTag": tag,
+    "ImageDelete": delete_image,
+    "ImagePrune": prune,
+    "ImageCreate": create,
+    "ImageLoad": load,
+    "ImageGet": save_one,
+    "ImageGetAll": save_several,
+    "ImagePush": not_yet,
+    "ImageSearch": not_yet,
+    "ImageCommit": not_yet,
+    "DistributionInspect": not_yet,
+}

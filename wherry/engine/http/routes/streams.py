@@ -1,0 +1,193 @@
+"""The operations on containers that stream: wait, logs, stats, attach, archives, export."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from wherry.api.errors import ApiError
+from wherry.api.json import encode
+from wherry.api.models.containers import ContainerWaitExitError, ContainerWaitResponse
+from wherry.engine.containers import attach as attach_verb
+from wherry.engine.containers import wait as wait_verb
+from wherry.engine.containers.attach import AttachOptions
+from wherry.engine.containers.container import Container
+from wherry.engine.containers.read_log import read_log
+from wherry.engine.http.call import Call
+from wherry.engine.http.respond import Answer
+from wherry.engine.streams import Duplex
+from wherry.wire import pathstat
+
+if TYPE_CHECKING:
+    from wherry.engine.engine import Engine
+
+RAW = "application/vnd.docker.raw-stream"
+MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
+TAR = "application/x-tar"
+STAT_HEADER = "X-Docker-Container-Path-Stat"
+
+
+def stream_type(version: tuple[int, int], *, tty: bool) -> str:
+    """The Content-Type of a hijacked stream (ATT1)."""
+    return MULTIPLEXED if version >= (1, 42) and not tty else RAW
+
+
+async def wait(engine: Engine, call: Call) -> object:
+    container = engine.containers.find(call.params["id"])
+    waiter = wait_verb.arm(container, call.query.condition)  # before the head is out (WAI4)
+    writer = await call.start(200, "application/json")
+    gone = asyncio.ensure_future(call.disconnected())
+    try:
+        await asyncio.wait({waiter, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not waiter.done():
+            return None
+        try:
+            answer = ContainerWaitResponse(status_code=waiter.result())
+        except ApiError as error:
+            answer = ContainerWaitResponse(
+                status_code=container.state.exit_code, error=ContainerWaitExitError(message=error.message)
+            )
+        await writer.write(encode(answer) + b"\n")
+    finally:
+        gone.cancel()
+        waiter.cancel()
+    return None
+
+
+async def logs(engine: Engine, call: Call) -> object:
+    container = engine.containers.find(call.params["id"])
+    batches = read_log(engine.containers, container, call.query)
+    kind = stream_type(call.version, tty=container.tty) if call.version >= (1, 42) else None
+    writer = await call.start(200, kind)
+    copying = asyncio.ensure_future(_copy(batches, writer))
+    gone = asyncio.ensure_future(call.disconnected())
+    try:
+        await asyncio.wait({copying, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if copying.done():
+            await copying
+    finally:
+        gone.cancel()
+        copying.cancel()
+        await asyncio.wait({copying})
+    return None
+
+
+async def _copy(batches: object, writer: object) -> None:
+    async for batch in batches:  # type: ignore[attr-defined]
+        await writer.write(batch)  # type: ignore[attr-defined]
+
+
+async def stats(engine: Engine, call: Call) -> object:
+    container = engine.containers.find(call.params["id"])
+    query = call.query
+    stats_verb.check(query.stream, bool(query.one_shot))
+    if not query.stream:
+        return await stats_verb.once(engine.containers, container, one_shot=bool(query.one_shot))
+    writer = await call.start(200, None)
+    gone = asyncio.ensure_future(call.disconnected())
+    samples = stats_verb.stream(engine.containers, container)
+
+    async def copy() -> None:
+        async for sample in samples:
+            await writer.write(encode(sample) + b"\n")
+
+    copying = asyncio.ensure_future(copy())
+    try:
+        await asyncio.wait({copying, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if copying.done():
+            await copying
+    finally:
+        gone.cancel()
+        copying.cancel()
+        await asyncio.wait({copying})
+        await samples.aclose()
+    return None
+
+
+def _options(call: Call, container: Container, *, multiplexed: bool) -> AttachOptions:
+    query = call.query
+    return AttachOptions(
+        logs=bool(query.logs),
+        stream=bool(query.stream),
+        stdin=bool(query.stdin),
+        stdout=bool(query.stdout),
+        stderr=bool(query.stderr),
+        detach_keys=attach_verb.detach_keys(query.detach_keys),
+        multiplexed=multiplexed,
+    )
+
+
+async def attach(engine: Engine, call: Call) -> object:
+    container = engine.containers.find(call.params["id"])
+    options = _options(call, container, multiplexed=not container.tty)
+    attach_verb.check(container, call.params["id"])
+    upgraded = call.headers.get("upgrade") is not None
+    kind = stream_type(call.version, tty=container.tty) if upgraded else RAW
+    duplex: Duplex = await call.hijack(kind)
+    await attach_verb.attach(engine.containers, container, options, duplex)
+    return None
+
+
+async def attach_websocket(engine: Engine, call: Call) -> object:
+    container = engine.containers.find(call.params["id"])
+    options = _options(call, container, multiplexed=False)
+    if call.version < (1, 42):
+        options = AttachOptions(
+            logs=options.logs, stream=options.stream, stdin=True, stdout=True, stderr=True,
+            detach_keys=options.detach_keys, multiplexed=False,
+        )  # fmt: skip
+    attach_verb.check(container, call.params["id"])
+    duplex: Duplex = await call.websocket()
+    await attach_verb.attach(engine.containers, container, options, duplex)
+    return None
+
+
+async def archive_info(engine: Engine, call: Call) -> object:
+    stat = await archive.stat(engine.containers, call.params["id"], call.query.path)
+    return Answer(200, b"", headers=[(STAT_HEADER, pathstat.encode(stat))])
+
+
+async def archive_get(engine: Engine, call: Call) -> object:
+    async with archive.get(engine.containers, call.params["id"], call.query.path) as (stat, body):
+        writer = await call.start(200, TAR, headers=[(STAT_HEADER, pathstat.encode(stat))])
+        async for piece in body:
+            await writer.write(piece)
+    return None
+
+
+async def archive_put(engine: Engine, call: Call) -> object:
+    query = call.query
+    await archive.put(
+        engine.containers,
+        call.params["id"],
+        query.path,
+        call.stream(),
+        no_overwrite_dir_non_dir=_flag(query.no_overwrite_dir_non_dir),
+        copy_uid_gid=_flag(query.copy_uid_gid),
+    )
+    return None
+
+
+def _flag(value: object) -> bool:
+    return value is True or (isinstance(value, str) and value.strip().lower() not in ("", "0", "no", "false", "none"))
+
+
+async def export_container(engine: Engine, call: Call) -> object:
+    async with export.export(engine.containers, call.params["id"]) as body:
+        writer = await call.start(200, None)
+        async for piece in body:
+            await writer.write(piece)
+    return None
+
+
+HANDLERS = {
+    "ContainerWait": wait,
+    "ContainerLogs": logs,
+    "ContainerStats": stats,
+    "ContainerAttach": attach,
+    "ContainerAttachWebsocket": attach_websocket,
+    "ContainerArchiveInfo": archive_info,
+    "ContainerArchive": archive_get,
+    "PutContainerArchive": archive_put,
+    "ContainerExport": export_container,
+}

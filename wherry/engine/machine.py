@@ -1,0 +1,163 @@
+"""What the engine says of itself and of the machine: version, info, data usage."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import wherry
+from wherry.api.models.system import (
+    Commit,
+    ComponentVersion,
+    PluginsInfo,
+    RegistryServiceConfig,
+    Runtime,
+    SwarmInfo,
+    SystemDataUsageResponse,
+    SystemInfo,
+    SystemVersion,
+    VersionPlatform,
+)
+from wherry.api.version import MAX_VERSION, MIN_VERSION, format_version
+from wherry.engine.containers import list as container_list
+from wherry.engine.containers.platform import architecture
+from wherry.engine.containers.times import rfc3339nano
+
+if TYPE_CHECKING:
+    from wherry.engine.engine import Engine
+
+def version(engine: Engine) -> SystemVersion:
+    """SystemVersion."""
+    runtime = engine.containers.parts.runtimes[engine.containers.parts.default_runtime]
+    kernel = platform.release()
+    details = {
+        "ApiVersion": format_version(MAX_VERSION),
+        "Arch": architecture(),
+        "BuildTime": "",
+        "Experimental": "false",
+        "GitCommit": "",
+        "GoVersion": "",
+        "KernelVersion": kernel,
+        "MinAPIVersion": format_version(MIN_VERSION),
+        "Os": "linux",
+    }
+    return SystemVersion(
+        platform=VersionPlatform(name=f"Wherry on Python {platform.python_version()}"),
+        components=[
+            ComponentVersion(name="Engine", version=wherry.__version__, details=details),
+            ComponentVersion(name=runtime.name, version=runtime.version, details={"GitCommit": ""}),
+        ],
+        version=wherry.__version__,
+        api_version=format_version(MAX_VERSION),
+        min_api_version=format_version(MIN_VERSION),
+        git_commit="",
+        go_version="",
+        os="linux",
+        arch=architecture(),
+        kernel_version=kernel,
+        build_time="",
+    )
+
+
+async def info(engine: Engine) -> SystemInfo:
+    """SystemInfo."""
+    parts = engine.containers.parts
+    setup = parts.cgroups
+    states = [container.state for container in engine.containers]
+    paused = sum(state.paused for state in states)
+    running = sum(state.running and not state.paused for state in states)
+    release = _os_release()
+    overlay = parts.rootfs.overlay
+    return SystemInfo(
+        id=engine.id,
+        containers=len(states),
+        containers_running=running,
+        containers_paused=paused,
+        containers_stopped=len(states) - running - paused,
+        images=len(parts.images.all()),
+        driver="overlay2" if overlay else "vfs",
+        driver_status=[["Supports d_type", "true"], ["Native Overlay Diff", "true"]] if overlay else [],
+        plugins=PluginsInfo(volume=["local"], network=["bridge", "host", "null"], log=["json-file", "local", "none"]),
+        memory_limit=setup.memory,
+        swap_limit=setup.swap,
+        cpu_cfs_period=setup.cpu,
+        cpu_cfs_quota=setup.cpu,
+        cpu_shares=setup.cpu,
+        cpu_set=setup.cpuset,
+        pids_limit=setup.pids,
+        ipv4_forwarding=_read("/proc/sys/net/ipv4/ip_forward") == "1",
+        bridge_nf_iptables=_read("/proc/sys/net/bridge/bridge-nf-call-iptables") == "1",
+        bridge_nf_ip6tables=_read("/proc/sys/net/bridge/bridge-nf-call-ip6tables") == "1",
+        n_fd=len(os.listdir("/proc/self/fd")),
+        oom_kill_disable=setup.version == 1 and setup.memory,
+        system_time=rfc3339nano(time.time_ns()),
+        logging_driver="json-file",
+        cgroup_driver="cgroupfs",
+        cgroup_version=str(setup.version),
+        kernel_version=platform.release(),
+        operating_system=release.get("PRETTY_NAME", "Linux"),
+        os_version=release.get("VERSION_ID", ""),
+        os_type="linux",
+        architecture=platform.machine(),
+        index_server_address="https://index.docker.io/v1/",
+        registry_config=RegistryServiceConfig(
+            allow_nondistributable_artifacts_cidrs=[],
+            allow_nondistributable_artifacts_hostnames=[],
+            insecure_registry_cidrs=[],
+            index_configs={},
+            mirrors=[],
+        ),
+        ncpu=os.cpu_count() or 1,
+        mem_total=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        docker_root_dir=str(engine.layout.data_root),
+        name=parts.hostname,
+        labels=[],
+        server_version=wherry.__version__,
+        runtimes={name: Runtime(path=runtime.path) for name, runtime in parts.runtimes.items()},
+        default_runtime=parts.default_runtime,
+        swarm=SwarmInfo(local_node_state="inactive"),
+        live_restore_enabled=True,
+        containerd_commit=Commit(),
+        runc_commit=Commit(),
+        init_commit=Commit(),
+        security_options=["name=seccomp,profile=builtin", *(["name=cgroupns"] if setup.version == 2 else [])],
+        warnings=engine.warnings or None,
+    )
+
+
+async def data_usage(engine: Engine, kinds: list[str] | None) -> SystemDataUsageResponse:
+    """SystemDataUsage: what images and containers take, in bytes."""
+    parts = engine.containers.parts
+    wanted = set(kinds or ("container", "image", "volume", "build-cache"))
+    result = SystemDataUsageResponse()
+    if "image" in wanted:
+        result.layers_size = parts.images.layers_size({layer for image in parts.images.all() for layer in image.layer_ids})
+        result.images = parts.images.list(shared_size=True)
+    if "container" in wanted:
+        result.containers = await container_list.list_containers(engine.containers, all=True, size=True, filters=None)
+    if "volume" in wanted:
+        result.volumes = parts.volumes.list(in_use=engine.containers.volume_users).volumes
+    if "build-cache" in wanted:
+        result.build_cache = []
+    return result
+
+
+def _os_release() -> dict[str, str]:
+    for path in ("/etc/os-release", "/usr/lib/os-release"):
+        try:
+            lines = Path(path).read_text().splitlines()
+        except OSError:
+            continue
+        pairs = (line.partition("=") for line in lines if "=" in line)
+        return {key: value.strip("\"'") for key, _, value in pairs}
+    return {}
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""

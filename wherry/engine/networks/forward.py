@@ -1,0 +1,125 @@
+"""Who else rules what this machine forwards, and the accepts that let containers' traffic pass there.
+
+An accept in one's own table can't override a drop in another. Where FORWARD's policy is DROP (dockerd or ufw set it),
+two accepts a bridge go into ``DOCKER-USER`` if that is there, else into FORWARD: behind the rules that the machine's
+owner put there, in words that the iptables command can read, marked with the engine's comment. They may be broad
+because the engine's own table lets nothing unasked into a bridge. No other foreign chain is ever touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wherry.engine.networks.nftables import Nft
+
+_CHAINS = ("DOCKER-USER", "FORWARD")
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A chain that drops what nobody accepted in it. ``family`` is ip or inet."""
+
+    family: str
+    table: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.family} {self.table} {self.name}"
+
+
+def comment(tag: str) -> str:
+    return f"wherry-{tag}"
+
+
+def dropping_chains(objects: Iterable[dict[str, Any]]) -> list[Chain]:
+    """The chains on the way of forwarded IPv4 whose policy is drop, of ``list chains``' objects."""
+    return [
+        Chain(chain["family"], chain["table"], chain["name"])
+        for chain in (entry.get("chain") for entry in objects)
+        if chain
+        and chain.get("hook") == "forward"
+        and chain.get("policy") == "drop"
+        and chain.get("family") in ("ip", "inet")
+    ]
+
+
+def place(objects: Sequence[dict[str, Any]]) -> str | None:
+    """The chain of ``ip filter`` where the accepts belong; None where none are needed."""
+    if Chain("ip", "filter", "FORWARD") not in dropping_chains(objects):
+        return None
+    names = {
+        chain["name"]
+        for chain in (entry.get("chain") for entry in objects)
+        if chain and chain["family"] == "ip" and chain["table"] == "filter"
+    }
+    return next(name for name in _CHAINS if name in names)
+
+
+def present(objects: Iterable[dict[str, Any]], tag: str) -> list[dict[str, Any]]:
+    """This engine's rules among a chain's objects."""
+    return [rule for rule in (entry.get("rule") for entry in objects) if rule and rule.get("comment") == comment(tag)]
+
+
+def accepts_text(chain: str, objects: Sequence[dict[str, Any]], tag: str, bridges: Iterable[str]) -> str:
+    """The transaction that makes a chain hold exactly the accepts of these bridges; empty if it does.
+
+    They go before a closing ``return``, which DOCKER-USER has, else to the end.
+    """
+    mine = present(objects, tag)
+    wanted = [f'{direction} "{bridge}"' for bridge in bridges for direction in ("iifname", "oifname")]
+    if sorted(wanted) == sorted(_interface(rule) for rule in mine):
+        return ""
+    lines = [f"delete rule ip filter {chain} handle {rule['handle']}" for rule in mine]
+    theirs = [entry["rule"] for entry in objects if "rule" in entry and entry["rule"] not in mine]
+    closing = theirs[-1] if theirs and "return" in theirs[-1]["expr"][-1] else None
+    where = f"insert rule ip filter {chain} handle {closing['handle']}" if closing else f"add rule ip filter {chain}"
+    lines += [f'{where} {match} counter accept comment "{comment(tag)}"' for match in wanted]
+    return "\n".join(lines)
+
+
+def _interface(rule: dict[str, Any]) -> str:
+    match = rule["expr"][0].get("match", {})
+    return f'{match.get("left", {}).get("meta", {}).get("key")} "{match.get("right")}"'
+
+
+def ensure(nft: Nft, tag: str, bridges: Sequence[str]) -> list[str]:
+    """Put the accepts where they are needed and take them from where they are not.
+
+    Returns warnings: what else drops forwarded traffic, for the machine's owner to see to. Raises ``NftError``.
+    """
+    objects = nft.query("list chains")
+    target = place(objects) if bridges else None
+    for chain in (entry["chain"] for entry in objects if "chain" in entry):
+        if (chain["family"], chain["table"]) != ("ip", "filter") or chain["name"] not in _CHAINS:
+            continue
+        name = chain["name"]
+        rules = nft.query(f"list chain ip filter {name}")
+        commands = accepts_text(name, rules, tag, bridges if name == target else ())
+        if commands:
+            nft.run(commands)
+    return warnings(objects)
+
+
+def warnings(objects: Iterable[dict[str, Any]]) -> list[str]:
+    """What keeps containers from the network that the engine does not touch, one sentence each."""
+    found = [
+        f"the nftables chain {chain} drops forwarded traffic: accept that of the engine's bridges there"
+        for chain in dropping_chains(objects)
+        if (chain.family, chain.table, chain.name) != ("ip", "filter", "FORWARD")
+    ]
+    if legacy_filter():
+        found.append(
+            "iptables-legacy rules are loaded: if their FORWARD policy is DROP, accept the engine's bridges there"
+        )
+    return found
+
+
+def legacy_filter() -> bool:
+    """Whether the old iptables, which nftables does not see, has a filter table here."""
+    try:
+        return "filter" in Path("/proc/net/ip_tables_names").read_text().split()
+    except OSError:
+        return False

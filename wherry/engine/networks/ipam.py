@@ -1,0 +1,93 @@
+"""Which subnet a network gets, and which address a container gets in it. Pure: it only remembers and computes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+# dockerd's default pools, in its order
+POOLS: tuple[IPv4Network, ...] = (
+    *(IPv4Network((f"172.{second}.0.0", 16)) for second in range(17, 32)),
+    *IPv4Network("192.168.0.0/16").subnets(new_prefix=20),
+)
+
+
+class NoAddress(Exception):
+    """No free subnet, or no free address in one; the text says which."""
+
+
+def choose_subnet(occupied: Iterable[IPv4Network]) -> IPv4Network:
+    """The first pool that overlaps none of ``occupied``; a default route does not count. Raises ``NoAddress``."""
+    nets = [net for net in occupied if net.prefixlen]
+    for pool in POOLS:
+        if not any(pool.overlaps(net) for net in nets):
+            return pool
+    raise NoAddress(
+        "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network"
+    )
+
+
+def mac_for(address: IPv4Address) -> str:
+    """The MAC address that goes with an address, as moby forms it: 172.17.0.2 is 02:42:ac:11:00:02."""
+    return "02:42:" + ":".join(f"{byte:02x}" for byte in address.packed)
+
+
+class Addresses:
+    """The addresses of one subnet; its first is the gateway's.
+
+    Addresses are given in rotation, so that one that was just freed rests as long as it can: the old container's link
+    may still be on its way out, and peers remember it. A container that starts again gets its last one back if it is
+    free, as it would with moby.
+    """
+
+    def __init__(self, subnet: IPv4Network) -> None:
+        if subnet.prefixlen > 30:
+            raise ValueError(f"no room for containers in {subnet}")
+        self.subnet = subnet
+        self.gateway = IPv4Interface((int(subnet.network_address) + 1, subnet.prefixlen))
+        self._first = int(subnet.network_address) + 2
+        self._count = subnet.num_addresses - 3
+        self._next = 0
+        self._taken: set[int] = set()
+        self._last: dict[str, int] = {}  # by owner, bounded
+
+    def __len__(self) -> int:
+        return len(self._taken)
+
+    def allocate(self, owner: str) -> IPv4Interface:
+        """A free address for a container's id. Raises ``NoAddress`` when there is none."""
+        number = self._last.get(owner)
+        if number is None or number in self._taken:
+            number = self._rotate()
+        self._taken.add(number)
+        self._remember(owner, number)
+        return IPv4Interface((number, self.subnet.prefixlen))
+
+    def take(self, address: IPv4Address, owner: str) -> None:
+        """Mark an address as in use, as an earlier engine gave it. Raises ``NoAddress`` when it can't be."""
+        number = int(address)
+        if not self._first <= number < self._first + self._count:
+            raise NoAddress(f"{address} is not an address for containers in {self.subnet}")
+        if number in self._taken:
+            raise NoAddress(f"Address already in use: {address}")
+        self._taken.add(number)
+        self._remember(owner, number)
+        self._next = max(self._next, number - self._first + 1) % self._count
+
+    def release(self, address: IPv4Address) -> None:
+        """Free an address; nothing happens if it is free."""
+        self._taken.discard(int(address))
+
+    def _rotate(self) -> int:
+        for step in range(self._count):
+            offset = (self._next + step) % self._count
+            if self._first + offset not in self._taken:
+                self._next = (offset + 1) % self._count
+                return self._first + offset
+        raise NoAddress(f"no available IPv4 addresses on this network's address pool: {self.subnet}")
+
+    def _remember(self, owner: str, number: int) -> None:
+        self._last.pop(owner, None)
+        self._last[owner] = number
+        if len(self._last) > 1024:
+            del self._last[next(iter(self._last))]

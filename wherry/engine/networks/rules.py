@@ -1,0 +1,85 @@
+"""The engine's part in the machine's firewall: its own table, its accepts in FORWARD, and an eye on others' changes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Address, IPv4Network
+
+from wherry.engine.blocking import in_thread
+from wherry.engine.networks import forward
+from wherry.engine.networks.facts import NetworkFacts, network_facts
+from wherry.engine.networks.firewall import Firewall
+from wherry.engine.networks.nftables import Nft, NftError
+from wherry.engine.networks.ports import Published
+from wherry.engine.networks.watch import RulesetWatch
+
+log = logging.getLogger(__name__)
+
+
+class Rules:
+    """Coroutines are for the engine's loop; ``publish`` and ``unpublish`` block and are for any thread."""
+
+    def __init__(self, tag: str) -> None:
+        self._tag = tag
+        self._nft = Nft()
+        self._firewall = Firewall(self._nft, tag)
+        self._bridges: list[str] = []
+        self._lock = asyncio.Lock()
+        self._watch: RulesetWatch | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.warnings: list[str] = []  # what else on this machine drops containers' traffic
+
+    async def restore(self, bridges: Mapping[str, IPv4Network], ports: Mapping[Published, IPv4Address]) -> None:
+        """Serve these bridges and published ports, and no others. Raises ``NftError``."""
+        async with self._lock:
+            self._bridges = list(bridges)
+            await in_thread(self._firewall.restore, bridges, ports)
+            self.warnings = await in_thread(forward.ensure, self._nft, self._tag, self._bridges)
+        if self._watch is None:
+            try:
+                self._watch = RulesetWatch(self._changed, self._nft.used_by)
+            except OSError as error:
+                log.warning("changes of the machine's firewall will not be noticed: %s", error)
+
+    def publish(self, ports: Mapping[Published, IPv4Address]) -> None:
+        """Lead host ports to addresses, all or none. Raises ``NftError``."""
+        self._firewall.publish(ports)
+
+    def unpublish(self, ports: Iterable[Published]) -> None:
+        """Stop leading host ports; those that aren't led are passed over. Raises ``NftError``."""
+        self._firewall.unpublish(ports)
+
+    async def facts(self) -> NetworkFacts:
+        return await in_thread(network_facts, self._nft)
+
+    async def remove(self) -> None:
+        """Take the table and the accepts away. Raises ``NftError``."""
+        async with self._lock:
+            self._bridges = []
+            await in_thread(forward.ensure, self._nft, self._tag, ())
+            await in_thread(self._firewall.remove)
+
+    async def close(self) -> None:
+        """Stop watching, and free the library's memory; the rules stay."""
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        await in_thread(self._nft.close)
+
+    def _changed(self) -> None:
+        task = asyncio.get_running_loop().create_task(self._recheck())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _recheck(self) -> None:
+        async with self._lock:
+            try:
+                if await in_thread(self._firewall.check):
+                    log.warning("somebody removed the nftables table %s: it is back", self._firewall.table)
+                self.warnings = await in_thread(forward.ensure, self._nft, self._tag, self._bridges)
+            except NftError as error:
+                log.error("nftables rules could not be checked: %s", error)

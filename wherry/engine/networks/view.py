@@ -1,0 +1,106 @@
+"""Networks as NetworkList and NetworkInspect show them, and the filters of the list. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from datetime import UTC, datetime
+
+from wherry.api.errors import BadRequest
+from wherry.api.models.networks import IPAM, IPAMConfig, Network, NetworkContainer
+from wherry.engine.networks.records import BRIDGE, EndpointRecord, NetworkRecord
+
+Filters = Mapping[str, list[str]]
+
+_FILTERS = ("dangling", "driver", "id", "label", "name", "scope", "type")
+
+
+def _time(nanoseconds: int) -> str:
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    fraction = f"{rest:09d}".rstrip("0")
+    return f"{text}.{fraction}Z" if fraction else f"{text}Z"
+
+
+def describe(
+    record: NetworkRecord, endpoints: Iterable[EndpointRecord] = (), container_names: Mapping[str, str] | None = None
+) -> Network:
+    """A network's model; ``endpoints`` are the running containers' to show."""
+    names = container_names or {}
+    pools = []
+    options = {}
+    if record.driver == BRIDGE:
+        if record.subnet:
+            pools = [IPAMConfig(subnet=record.subnet, gateway=str(record.gateway.ip))]
+        options = {
+            "com.docker.network.bridge.default_bridge": "true" if record.default else "false",
+            "com.docker.network.bridge.enable_icc": "true",
+            "com.docker.network.bridge.enable_ip_masquerade": "true",
+            "com.docker.network.bridge.host_binding_ipv4": "0.0.0.0",
+            "com.docker.network.bridge.name": record.bridge,
+        }
+    return Network(
+        name=record.name,
+        id=record.id,
+        created=_time(record.created),
+        scope="local",
+        driver=record.driver,
+        ipam=IPAM(driver="default", options=None, config=pools),
+        containers={
+            endpoint.container: NetworkContainer(
+                name=names.get(endpoint.container, ""),
+                endpoint_id=endpoint.id,
+                mac_address=endpoint.mac,
+                ipv4_address=endpoint.address,
+            )
+            for endpoint in endpoints
+        },
+        options=options,
+        labels=dict(record.labels),
+    )
+
+
+def select(records: Iterable[NetworkRecord], filters: Filters, in_use: Collection[str]) -> list[NetworkRecord]:
+    """The networks that a list with these filters shows; ``in_use`` are ids of networks with running containers.
+
+    Raises ``BadRequest`` for a key or a value that isn't known (P7).
+    """
+    for key in filters:
+        if key not in _FILTERS:
+            raise BadRequest(f"invalid filter '{key}'")
+    return [record for record in records if all(_match(record, key, filters[key], in_use) for key in filters)]
+
+
+def _match(record: NetworkRecord, key: str, values: list[str], in_use: Collection[str]) -> bool:
+    if not values:
+        return True
+    if key == "driver":
+        return record.driver in values
+    if key == "scope":
+        return "local" in values
+    if key == "id":
+        return any(record.id.startswith(value) for value in values)
+    if key == "name":
+        return any(_search(value, record.name) for value in values)
+    if key == "label":
+        pairs = (value.partition("=") for value in values)
+        return all(
+            name in record.labels and (not equals or record.labels[name] == wanted) for name, equals, wanted in pairs
+        )
+    if key == "type":
+        for value in values:
+            if value not in ("builtin", "custom"):
+                raise BadRequest(f"invalid filter: 'type'='{value}'")
+        return ("builtin" if record.default else "custom") in values
+    value = values[0].lower()
+    if value not in ("0", "1", "true", "false"):
+        raise BadRequest(f"invalid filter 'dangling={values}'")
+    dangling = not record.default and record.id not in in_use
+    return dangling == (value in ("1", "true"))
+
+
+def _search(pattern: str, name: str) -> bool:
+    try:
+        return re.search(pattern, name) is not None
+    except re.error:
+        return False

@@ -1,0 +1,180 @@
+"""Processes, held by pidfd: a pid may be used again, a pidfd never means another process.
+
+Nothing here touches SIGCHLD or asyncio's child watchers: the engine may live inside a program that has children of its
+own, so it waits for its own pids only, each through its own pidfd.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from wherry.engine.oci.signals import InvalidSignal, parse_signal, signal_name
+
+__all__ = [
+    "Child",
+    "InvalidSignal",
+    "Pidfd",
+    "parse_signal",
+    "pidfd_open",
+    "signal_name",
+    "signal_pidfd",
+    "spawn",
+    "start_time",
+    "wait_pidfd",
+]
+
+# Python ignores SIGPIPE and SIGXFSZ, the embedding program perhaps more: what we start begins with the defaults.
+_DEFAULT_SIGNALS = [s for s in signal.valid_signals() if s not in (signal.SIGKILL, signal.SIGSTOP)]
+
+
+def start_time(pid: int) -> int:
+    """When the process started, in clock ticks since boot; with the pid it names a process for good. 0 if gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return 0
+    return 0 if fields[0] in b"ZX" else int(fields[19])
+
+
+def pidfd_open(pid: int, started: int = 0) -> int:
+    """A pidfd of the process. With ``started`` (of ``start_time``) it must be that very process.
+
+    Raises ``ProcessLookupError`` when it is gone.
+    """
+    fd = os.pidfd_open(pid)
+    if started and start_time(pid) != started:
+        os.close(fd)
+        raise ProcessLookupError(f"process {pid} is gone")
+    return fd
+
+
+async def wait_pidfd(fd: int) -> None:
+    """Wait until the process has ended (it may still be a zombie)."""
+    loop = asyncio.get_running_loop()
+    own = os.dup(fd)  # the loop knows one reader an fd; this one is ours alone
+    ended: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(own, _resolve, ended)
+    try:
+        await ended
+    finally:
+        loop.remove_reader(own)
+        os.close(own)
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def signal_pidfd(fd: int, number: int) -> bool:
+    """Send a signal; False when the process is gone."""
+    try:
+        signal.pidfd_send_signal(fd, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+class Pidfd:
+    """An owned pidfd of any process; close it when done."""
+
+    def __init__(self, pid: int, started: int = 0) -> None:
+        self.pid = pid
+        self.fd = pidfd_open(pid, started)
+
+    def signal(self, number: int) -> bool:
+        """Send a signal; False when the process is gone."""
+        return self.fd >= 0 and signal_pidfd(self.fd, number)
+
+    async def wait(self) -> None:
+        """Wait until the process has ended."""
+        await wait_pidfd(self.fd)
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+@dataclass(slots=True)
+class Child:
+    """A process of ours. ``wait`` must be called once, so that it does not stay a zombie."""
+
+    pid: int
+    fd: int
+
+    async def wait(self) -> int:
+        """The exit code; 128 + n for a process that signal n ended; 255 when another part of the program reaped it."""
+        if self.fd < 0:
+            return 255
+        try:
+            await wait_pidfd(self.fd)
+            result = os.waitid(os.P_PIDFD, self.fd, os.WEXITED | os.WNOHANG)  # noqa: ASYNC222 - it has ended
+        except ChildProcessError:
+            result = None
+        finally:
+            os.close(self.fd)
+            self.fd = -1
+        if result is None:
+            return 255
+        return result.si_status if result.si_code == os.CLD_EXITED else 128 + result.si_status
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        if self.fd >= 0:
+            signal_pidfd(self.fd, number)
+
+
+def spawn(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    stdin: int | None = None,
+    stdout: int | None = None,
+    stderr: int | None = None,
+    pass_fds: Mapping[int, int] | None = None,
+) -> Child:
+    """Start a program (absolute path in ``argv[0]``) in a session of its own with default signals.
+
+    File descriptors not given are /dev/null; ``pass_fds`` maps numbers in the child (3 …) to ours. Nothing
+    else is inherited. Raises ``OSError`` when the program cannot be executed.
+    """
+    actions: list[tuple[int, int, int] | tuple[int, int, str, int, int]] = []
+    sources = {0: stdin, 1: stdout, 2: stderr, **(pass_fds or {})}
+    # A source that stands where a target goes would be overwritten: lift such sources above all targets first.
+    lifted: list[int] = []
+    try:
+        for target, source in sources.items():
+            if source is None:
+                actions.append((os.POSIX_SPAWN_OPEN, target, os.devnull, os.O_RDWR, 0))
+                continue
+            if source != target and source in sources:
+                source = _lift(source, max(sources) + 1)
+                lifted.append(source)
+            actions.append((os.POSIX_SPAWN_DUP2, source, target))
+        pid = os.posix_spawn(
+            argv[0],
+            list(argv),
+            dict(os.environ if env is None else env),
+            file_actions=actions,
+            setsid=True,
+            setsigmask=[],
+            setsigdef=_DEFAULT_SIGNALS,
+        )
+    finally:
+        for fd in lifted:
+            os.close(fd)
+    try:
+        return Child(pid, os.pidfd_open(pid))
+    except ProcessLookupError:  # SIGCHLD is ignored in this program: the kernel has reaped it already
+        return Child(pid, -1)
+
+
+def _lift(fd: int, minimum: int) -> int:
+    import fcntl
+
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, minimum)

@@ -1,0 +1,178 @@
+"""What nobody owns any more: renamed away at once, deleted by a thread of its own, emptied when the engine starts.
+
+Deletion never crosses into another filesystem: a mount that is still held somewhere below is left alone, and with it
+whatever it shows.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+import uuid
+from pathlib import Path
+
+from wherry.engine.store.layout import Layout
+from wherry.engine.store.overlay import mounts_below, umount_lazily
+
+log = logging.getLogger(__name__)
+
+
+class Trash:
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._queue: queue.SimpleQueue[Path | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._pending = 0
+        self._idle = threading.Condition(self._lock)
+
+    def discard(self, path: Path) -> bool:
+        """Take ``path`` (a file or a tree of the data root) away now and delete it soon; False when it is not there."""
+        name = self._layout.trash / f"{path.name[:32]}-{uuid.uuid4().hex[:12]}"
+        try:
+            os.rename(path, name)
+        except FileNotFoundError:
+            if os.path.lexists(path):
+                raise
+            return False
+        self._delete_soon(name)
+        return True
+
+    def recover(self) -> None:
+        """At the engine's start, before anything works in ``tmp``: empty ``tmp`` and ``trash``, in the background."""
+        for root in (self._layout.tmp, self._layout.trash):
+            for point in mounts_below(root):
+                umount_lazily(point)
+        for entry in list(os.scandir(self._layout.trash)):
+            self._delete_soon(Path(entry.path))
+        for entry in list(os.scandir(self._layout.tmp)):
+            self.discard(Path(entry.path))
+
+    def set_aside(self, path: Path) -> Path:
+        """Move a directory that no row owns to ``lost+found`` and report it; returns where it went."""
+        self._layout.lost_and_found.mkdir(mode=0o700, exist_ok=True)
+        place = self._layout.lost_and_found / f"{path.parent.name}-{path.name}-{uuid.uuid4().hex[:8]}"
+        os.rename(path, place)
+        log.warning("%s belongs to nothing that is known: moved to %s", path, place)
+        return place
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until nothing is left to delete; False when ``timeout`` seconds pass first."""
+        with self._idle:
+            return self._idle.wait_for(lambda: self._pending == 0, timeout)
+
+    def _delete_soon(self, path: Path) -> None:
+        with self._lock:
+            self._pending += 1
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="wherry-trash", daemon=True)
+                self._thread.start()
+        self._queue.put(path)
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Stop the thread once its work is done, or after ``timeout`` seconds; the next start empties the rest."""
+        thread = self._thread
+        if thread is not None:
+            self._queue.put(None)
+            thread.join(timeout)
+
+    def _run(self) -> None:
+        while True:
+            path = self._queue.get()
+            if path is None:
+                with self._lock:
+                    self._thread = None
+                return
+            try:
+                remove_tree(path)
+            except OSError as error:
+                log.warning("could not delete %s: %s", path, error)
+            with self._idle:
+                self._pending -= 1
+                if not self._pending:
+                    self._idle.notify_all()
+
+
+def remove_tree(path: Path) -> None:
+    """Delete a file or a tree, whatever it holds; symbolic links are not followed and mount points not entered.
+
+    Raises ``OSError`` for the first thing that could not be removed, after everything else is gone.
+    """
+    try:
+        parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        try:
+            os.unlink(path.name, dir_fd=parent)
+            return
+        except FileNotFoundError:
+            return
+        except (IsADirectoryError, PermissionError):
+            pass
+        error = _clear(path.name, parent, os.fstat(parent).st_dev)
+        if error is not None:
+            raise error
+    finally:
+        os.close(parent)
+
+
+def _clear(name: str, parent: int, device: int) -> OSError | None:
+    """Delete the directory ``name`` of ``parent``. Walks with a stack of its own: trees may be deeper than Python's."""
+    first: OSError | None = None
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    # (parent fd, name, own fd, names of directories still to enter); an fd a level, so the depth is bounded below.
+    stack: list[tuple[str, int, list[str]]] = []
+
+    def enter(directory: str, dir_fd: int) -> None:
+        nonlocal first
+        try:
+            fd = os.open(directory, flags, dir_fd=dir_fd)
+        except OSError as error:
+            first = first or error
+            return
+        below: list[str] = []
+        if os.fstat(fd).st_dev != device:
+            first = first or OSError(16, "something is still mounted here", directory)
+            os.close(fd)
+            return
+        with os.scandir(fd) as entries:
+            for entry in list(entries):
+                if entry.is_dir(follow_symlinks=False):
+                    below.append(entry.name)
+                    continue
+                try:
+                    os.unlink(entry.name, dir_fd=fd)
+                except OSError as error:
+                    first = first or error
+        stack.append((directory, fd, below))
+
+    enter(name, parent)
+    while stack:
+        directory, fd, below = stack[-1]
+        if below:
+            child = below.pop()
+            if len(stack) > _DEEPEST:
+                _flatten(child, fd, stack[0])
+            else:
+                enter(child, fd)
+            continue
+        stack.pop()
+        os.close(fd)
+        try:
+            os.rmdir(directory, dir_fd=stack[-1][1] if stack else parent)
+        except OSError as error:
+            first = first or error
+    return first
+
+
+_DEEPEST = 200
+
+
+def _flatten(child: str, fd: int, top: tuple[str, int, list[str]]) -> None:
+    """Too deep for one fd a level: move the directory up to the tree's top, where it is met again later."""
+    name = f".{uuid.uuid4().hex}"
+    os.rename(child, name, src_dir_fd=fd, dst_dir_fd=top[1])
+    top[2].append(name)
