@@ -1,4 +1,4 @@
-"""What the tests of the OCI parts share: a busybox root filesystem, roots of their own, and a container's whole life."""
+"""What the tests of the OCI parts share: a busybox root, roots of their own, and a container's whole life."""
 
 from __future__ import annotations
 

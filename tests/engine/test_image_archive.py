@@ -6,8 +6,10 @@ import asyncio
 import gzip
 import io
 import json
+import os
 import stat
 import tarfile
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -243,6 +245,26 @@ def test_a_client_that_goes_leaves_nothing(store: Store) -> None:
 
     with pytest.raises(ConnectionError):
         asyncio.run(gone())
+    assert store.content() == set()
+
+
+def test_a_client_that_goes_in_the_middle_of_a_layer_leaves_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wherry.engine.images.load._PROGRESS_EVERY", 0.001)
+    big = tar([(f"f{number}", os.urandom(50_000)) for number in range(400)])
+
+    async def gone() -> None:
+        messages = store.images.load(support.body(docker_archive([big]), 1 << 20), quiet=False)
+        async for message in messages:
+            assert message["progressDetail"]["current"] < len(big)
+            break
+        await messages.aclose()  # type: ignore[attr-defined]
+        deadline = time.monotonic() + 10
+        while store.content() and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+
+    asyncio.run(gone())
     assert store.content() == set()
 
 

@@ -159,7 +159,7 @@ def oci_archive(
     }
     top = add(json.dumps(manifest).encode(), f"{prefix}.manifest.v1+json")
     if nested:
-        from wherry.engine.images.import_ import host_platform
+        from wherry.engine.images.platform import host_platform
 
         system, architecture, _ = host_platform()
         other = {**top, "digest": f"sha256:{'0' * 64}", "platform": {"os": "linux", "architecture": "s390x"}}

@@ -222,7 +222,8 @@ def client_of(colour: str, address: str, **options: Any) -> Iterator[Any]:
         with wherry.connect(address, **options) as client:
             yield client
         return
-    with anyio.from_thread.start_blocking_portal() as portal, Blocking(
-        wherry.connect_async(address, **options), portal
-    ) as client:
+    with (
+        anyio.from_thread.start_blocking_portal() as portal,
+        Blocking(wherry.connect_async(address, **options), portal) as client,
+    ):
         yield client

@@ -9,8 +9,8 @@ import pytest
 
 from wherry.api.errors import BadRequest
 from wherry.engine.images.config import InvalidConfig, format_time, parse_time, read_config
-from wherry.engine.images.import_ import host_platform, parse_platform
 from wherry.engine.images.layers import chain_id, chain_ids
+from wherry.engine.images.platform import host_platform, parse_platform
 
 A, B = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
 
@@ -80,7 +80,9 @@ def test_chain_ids_are_those_of_the_image_specification() -> None:
 def test_platforms() -> None:
     assert parse_platform("") == parse_platform("linux") == host_platform()
     assert parse_platform("linux/arm/v7") == ("linux", "arm", "v7")
-    assert parse_platform("arm64") == ("linux", "arm64", "")
-    for text in ("windows/amd64", "plan9", "a/b/c/d", "linux/\x00"):
+    assert parse_platform("aarch64") == ("linux", "arm64", "")
+    assert str(parse_platform("Windows/x86_64")) == "windows/amd64"
+    assert str(parse_platform("linux/arm/v7")) == "linux/arm/v7"
+    for text in ("beos", "a/b/c/d", "linux/\x00", "linux/*", "linux/", "a b"):
         with pytest.raises(BadRequest):
             parse_platform(text)

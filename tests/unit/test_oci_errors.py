@@ -31,7 +31,7 @@ from wherry.engine.oci.errors import CREATE_PREFIX, EXEC_PREFIX, translate
             127,
         ),
         ("exec: Exec format error", "/bad", "exec /bad: exec format error", 126),
-        ("write to `cgroup.procs`: Device or resource busy", "true", "write to `cgroup.procs`: Device or resource busy", 128),
+        ("write `cgroup.procs`: Device or resource busy", "true", "write `cgroup.procs`: Device or resource busy", 128),
         (
             'time="2026-11-23T14:01:31Z" level=error msg="runc create failed: unable to start container process: '
             'exec: \\"nosuch\\": executable file not found in $PATH"',

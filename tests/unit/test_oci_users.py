@@ -24,8 +24,8 @@ def root(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("text", "user"),
     [
-        ("", User(0, 0, [0], "/root", "root")),
-        ("root", User(0, 0, [0], "/root", "root")),
+        ("", User(0, 0, [0, 10], "/root", "root")),
+        ("root", User(0, 0, [0, 10], "/root", "root")),
         ("anna", User(1000, 1001, [1001, 10, 50], "/home/anna", "anna")),
         ("1000", User(1000, 1001, [1001, 10, 50], "/home/anna", "anna")),
         ("anna:staff", User(1000, 50, [50], "/home/anna", "anna")),

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import re
-import shlex
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, Union
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 import msgspec
 
 from wherry.api.models.containers import ContainerConfig, ContainerCreateRequest, HostConfig, PortBinding
-from wherry.api.models.images import AuthConfig
 from wherry.api.models.networks import NetworkingConfig
 from wherry.api.query import Filters
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
+
+    from wherry.client.options import CreateOptions
 
 FilterArgument = Mapping[str, "str | int | bool | Sequence[str]"]
 """Filters: a name to its value or values, such as ``{"status": "running", "label": ["a=1", "b"]}``."""
@@ -24,50 +22,9 @@ FilterArgument = Mapping[str, "str | int | bool | Sequence[str]"]
 Moment: TypeAlias = Union[str, int, float, "datetime", "timedelta"]
 """A time: seconds since the epoch, a datetime, an RFC 3339 text, or a timedelta for so long ago."""
 
-_RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?([Zz]|[+-]\d\d:\d\d)?")
-_SECONDS = re.compile(r"-?\d+(\.\d{1,9})?")
-_LOADED = re.compile(r"Loaded image(?: ID)?: (\S+)")
-
-
-class CreateOptions(TypedDict, total=False):
-    """The frequent settings of a container, by the names of ``ContainerConfig`` and ``HostConfig``.
-
-    ``env`` is a mapping (None removes a variable of the image) or a list of ``KEY=value``. ``ports`` maps a port of the
-    container (``80`` or ``"80/tcp"``) to one of the host: 8080, ``"127.0.0.1:8080"``, ``("127.0.0.1", 8080)``, None
-    for any free one, or a list of these. ``memory`` is bytes, ``nano_cpus`` 1e-9 CPUs. All the others are there in
-    ``config`` and ``host_config``.
-    """
-
-    env: Mapping[str, str | None] | Sequence[str]
-    entrypoint: Sequence[str]
-    user: str
-    working_dir: str
-    hostname: str
-    labels: Mapping[str, str]
-    tty: bool
-    open_stdin: bool
-    stdin_once: bool
-    stop_signal: str
-    stop_timeout: int
-    auto_remove: bool
-    binds: Sequence[str]
-    tmpfs: Mapping[str, str]
-    ports: Mapping[str | int, Any]
-    publish_all_ports: bool
-    network_mode: str
-    extra_hosts: Sequence[str]
-    memory: int
-    nano_cpus: int
-    pids_limit: int
-    cap_add: Sequence[str]
-    cap_drop: Sequence[str]
-    privileged: bool
-    readonly_rootfs: bool
-    init: bool
-
 
 _CONFIG_FIELDS = frozenset(ContainerConfig.__struct_fields__)
-_KNOWN = frozenset(CreateOptions.__annotations__)
+_KNOWN = _CONFIG_FIELDS | frozenset(HostConfig.__struct_fields__) | {"ports"}
 
 
 def create_request(
@@ -127,7 +84,11 @@ def create_request(
 
 def split_command(command: str | Sequence[str]) -> list[str]:
     """A command as a list. A text is split at blanks as a shell would, and nothing else of a shell happens to it."""
-    return shlex.split(command) if isinstance(command, str) else list(command)
+    if not isinstance(command, str):
+        return list(command)
+    import shlex
+
+    return shlex.split(command)
 
 
 def env_list(env: Mapping[str, str | None] | Sequence[str]) -> list[str]:
@@ -153,46 +114,12 @@ def filters_of(filters: FilterArgument | None) -> Filters | None:
 
 
 def seconds_text(moment: Moment | None) -> str | None:
-    """A time as the API has it: seconds since the epoch with an optional fraction. Raises ``ValueError``.
-
-    >>> seconds_text("2026-11-23T12:13:52.5Z")
-    '1795436032.500000000'
-    """
+    """A time as the API has it: seconds since the epoch with an optional fraction. Raises ``ValueError``."""
     if moment is None:
         return None
-    if isinstance(moment, str):
-        return _seconds_of_text(moment)
-    if isinstance(moment, int):
-        return str(moment)
-    if isinstance(moment, float):
-        return f"{moment:.9f}"
+    from wherry.client.moments import to_seconds
 
-    from datetime import UTC, datetime, timedelta
-
-    if isinstance(moment, timedelta):
-        moment = datetime.now(UTC) - moment
-    since = moment.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)
-    return f"{since.days * 86400 + since.seconds}.{since.microseconds:06d}"
-
-
-def auth_header(auth: AuthConfig | None) -> str:
-    """Credentials as ``X-Registry-Auth`` has them; none is an empty object, which engines want to see."""
-    text = b"{}" if auth is None else msgspec.json.encode(auth)
-    return base64.urlsafe_b64encode(text).decode()
-
-
-def _seconds_of_text(text: str) -> str:
-    if _SECONDS.fullmatch(text):
-        return text
-    found = _RFC3339.fullmatch(text.strip())
-    if found is None:
-        raise ValueError(f"{text!r} is no time: give seconds, a datetime or 2026-11-23T12:13:52Z")
-
-    from datetime import datetime
-
-    day, clock, fraction, zone = found.groups()
-    at = datetime.fromisoformat(f"{day}T{clock}{(zone or 'Z').upper()}")
-    return f"{int(at.timestamp())}.{(fraction or '0').ljust(9, '0')}"
+    return to_seconds(moment)
 
 
 def _filter_values(value: str | int | bool | Sequence[str]) -> list[str]:
@@ -240,28 +167,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
         return value
     return list(value)
-
-
-def split_reference(name: str) -> tuple[str, str]:
-    """A reference as the API's fromImage and tag; without either a tag or a digest the tag is ``latest``.
-
-    >>> split_reference("localhost:5000/tools")
-    ('localhost:5000/tools', 'latest')
-    """
-    if "@" in name:
-        repository, _, digest = name.partition("@")
-        return repository, digest
-    repository, colon, tag = name.rpartition(":")
-    if not colon or "/" in tag:
-        return name, "latest"
-    return repository, tag
-
-
-def loaded_names(lines: Iterable[Any]) -> list[str]:
-    """The images that a load's messages name.
-
-    >>> loaded_names(["Loaded image: busybox:latest\\n"])
-    ['busybox:latest']
-    """
-    found = (_LOADED.match(line) for line in lines if isinstance(line, str))
-    return [match[1] for match in found if match]

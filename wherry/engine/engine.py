@@ -12,7 +12,6 @@ import os
 import socket
 import ssl
 import uuid
-from contextlib import suppress
 from pathlib import Path
 
 import wherry
@@ -22,8 +21,8 @@ from wherry.engine.containers.exit import exited
 from wherry.engine.containers.registry import Containers, Parts
 from wherry.engine.containers.stop import stop_all
 from wherry.engine.events import Events
-from wherry.engine.http.routes import handlers
 from wherry.engine.http.router import Router
+from wherry.engine.http.routes import handlers
 from wherry.engine.http.server import HttpServer
 from wherry.engine.images.store import Images
 from wherry.engine.networks.networks import Networks

@@ -57,6 +57,8 @@ def _object(event: Event, kind: str, wanted: list[str]) -> bool:
 
 
 def _image(event: Event, wanted: list[str]) -> bool:
-    names = {event.id, event.attributes.get("name", "")} if event.type == "image" else {event.attributes.get("image", "")}
+    names = (
+        {event.id, event.attributes.get("name", "")} if event.type == "image" else {event.attributes.get("image", "")}
+    )
     names |= {name.rpartition(":")[0] if ":" in name.rpartition("/")[2] else name for name in names}
     return event.type in ("image", "container") and bool(names & set(wanted))

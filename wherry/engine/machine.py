@@ -29,6 +29,7 @@ from wherry.engine.containers.times import rfc3339nano
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
 
+
 def version(engine: Engine) -> SystemVersion:
     """SystemVersion."""
     runtime = engine.containers.parts.runtimes[engine.containers.parts.default_runtime]
@@ -134,7 +135,9 @@ async def data_usage(engine: Engine, kinds: list[str] | None) -> SystemDataUsage
     wanted = set(kinds or ("container", "image", "volume", "build-cache"))
     result = SystemDataUsageResponse()
     if "image" in wanted:
-        result.layers_size = parts.images.layers_size({layer for image in parts.images.all() for layer in image.layer_ids})
+        result.layers_size = parts.images.layers_size(
+            {layer for image in parts.images.all() for layer in image.layer_ids}
+        )
         result.images = parts.images.list(shared_size=True)
     if "container" in wanted:
         result.containers = await container_list.list_containers(engine.containers, all=True, size=True, filters=None)

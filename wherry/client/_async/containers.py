@@ -16,11 +16,12 @@ from wherry.client._async.channel import AsyncChannel
 from wherry.client._async.group import AsyncGroup
 from wherry.client._async.run import run_container
 from wherry.client._async.streams import AsyncArchive, AsyncBytes, AsyncFrames, AsyncJsonStream, AsyncUpload
-from wherry.client.arguments import CreateOptions, FilterArgument, Moment, create_request, filters_of, seconds_text
+from wherry.client.arguments import FilterArgument, Moment, create_request, filters_of, seconds_text
 from wherry.client.request import build, read_value
 from wherry.client.results import RunResult
 
 if TYPE_CHECKING:
+    from wherry.client.options import CreateOptions
     from wherry.wire.pathstat import PathStat
 
 MULTIPLEXED = "application/vnd.docker.multiplexed-stream"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from wherry.api.models.images import AuthConfig, DistributionInspect
 from wherry.api.operations import distribution as ops
 from wherry.client._async.group import AsyncGroup
-from wherry.client.arguments import auth_header
+from wherry.client.references import auth_header
 
 
 class AsyncDistribution(AsyncGroup):

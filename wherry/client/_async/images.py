@@ -11,7 +11,8 @@ from wherry.api.models.common import IdResponse
 from wherry.api.operations import images as ops
 from wherry.client._async.group import AsyncGroup
 from wherry.client._async.streams import AsyncBytes, AsyncJsonStream
-from wherry.client.arguments import FilterArgument, auth_header, filters_of, loaded_names, split_reference
+from wherry.client.arguments import FilterArgument, filters_of
+from wherry.client.references import auth_header, loaded_names, split_reference
 
 _Progress = AsyncJsonStream[models.ProgressMessage]
 

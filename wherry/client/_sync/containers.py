@@ -17,11 +17,12 @@ from wherry.client._sync.channel import Channel
 from wherry.client._sync.group import Group
 from wherry.client._sync.run import run_container
 from wherry.client._sync.streams import Archive, Bytes, Frames, JsonStream, Upload
-from wherry.client.arguments import CreateOptions, FilterArgument, Moment, create_request, filters_of, seconds_text
+from wherry.client.arguments import FilterArgument, Moment, create_request, filters_of, seconds_text
 from wherry.client.request import build, read_value
 from wherry.client.results import RunResult
 
 if TYPE_CHECKING:
+    from wherry.client.options import CreateOptions
     from wherry.wire.pathstat import PathStat
 
 MULTIPLEXED = "application/vnd.docker.multiplexed-stream"

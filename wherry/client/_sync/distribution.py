@@ -6,7 +6,7 @@ from __future__ import annotations
 from wherry.api.models.images import AuthConfig, DistributionInspect
 from wherry.api.operations import distribution as ops
 from wherry.client._sync.group import Group
-from wherry.client.arguments import auth_header
+from wherry.client.references import auth_header
 
 
 class Distribution(Group):

@@ -12,7 +12,8 @@ from wherry.api.models.common import IdResponse
 from wherry.api.operations import images as ops
 from wherry.client._sync.group import Group
 from wherry.client._sync.streams import Bytes, JsonStream
-from wherry.client.arguments import FilterArgument, auth_header, filters_of, loaded_names, split_reference
+from wherry.client.arguments import FilterArgument, filters_of
+from wherry.client.references import auth_header, loaded_names, split_reference
 
 _Progress = JsonStream[models.ProgressMessage]
 

@@ -26,6 +26,8 @@ T = TypeVar("T")
 
 Lock = threading.Lock
 
+_PEEK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
+
 
 class SocketStream:
     """A connected socket. ``receive`` and ``send`` raise ``Timeout`` and ``ProtocolError`` alone."""
@@ -85,7 +87,7 @@ class SocketStream:
     def is_stale(self) -> bool:
         """True when an idle connection has ended, or has said something that nobody asked for."""
         try:
-            self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            self._socket.recv(1, _PEEK)
         except BlockingIOError:
             return False
         except OSError:

@@ -109,9 +109,7 @@ class Attacher:
                     break
                 for stream, data in await reader.read(target):
                     if stream in self._wanted:
-                        self._duplex.write(
-                            encode_frame_header(stream, len(data)) + data if self._multiplexed else data
-                        )
+                        self._duplex.write(encode_frame_header(stream, len(data)) + data if self._multiplexed else data)
         except ConnectionError:
             pass
         except OSError as error:
@@ -154,7 +152,7 @@ async def attach(containers: Containers, container: Container, options: AttachOp
         elif options.stream:
             # input is swallowed (ATT6)
             tasks.add(spawn(_swallow(duplex)))
-        if not tasks or not options.stream and not options.logs:
+        if not tasks or (not options.stream and not options.logs):
             return
         gone = spawn(_until(duplex.wait_closed()))
         tasks.add(gone)
@@ -175,9 +173,7 @@ async def _until(awaitable: Awaitable[object]) -> None:
 async def _replay(containers: Containers, container: Container, options: AttachOptions, duplex: Duplex) -> None:
     follower = Follower(container) if options.stream else None
     log_options = LogOptions(stdout=options.stdout, stderr=options.stderr)
-    batches = read_logs(
-        containers.layout.log(container.id), log_options, tty=not options.multiplexed, follow=follower
-    )
+    batches = read_logs(containers.layout.log(container.id), log_options, tty=not options.multiplexed, follow=follower)
     with suppress(ConnectionError):
         await _copy(batches, duplex)
 
@@ -229,5 +225,3 @@ async def _feed_stdin(
         await asyncio.get_running_loop().create_future()  # output goes on until the container ends
     elif container.state.running:
         await container.next_exit()
-
-

@@ -60,7 +60,9 @@ async def create(containers: Containers, request: CreateRequest) -> tuple[str, l
     container_id = new_id()
     name = (request.name or generate_name(container_id, containers.name_taken)).removeprefix("/")
     if not config.hostname:
-        config.hostname = parts.hostname if host.network_mode == "host" or host.uts_mode == "host" else container_id[:12]
+        config.hostname = (
+            parts.hostname if host.network_mode == "host" or host.uts_mode == "host" else container_id[:12]
+        )
     container = Container(
         Spec(
             id=container_id,
@@ -174,5 +176,3 @@ def write_description(layout: Layout, container: Container) -> None:
     temporary = path.with_suffix(".new")
     temporary.write_bytes(msgspec.json.encode(container.spec))
     os.replace(temporary, path)
-
-

@@ -32,9 +32,9 @@ async def delete(containers: Containers, reference: str, *, volumes: bool, force
             if state.paused:
                 hint = "You cannot remove a paused container {}. Unpause and then stop the container before attempting removal or force remove"  # noqa: E501
             elif state.restarting:
-                hint = "You cannot remove a restarting container {}. Stop the container before attempting removal or force remove"  # noqa: E501
+                hint = "You cannot remove a restarting container {}. Stop the container before attempting removal or force remove"
             else:
-                hint = "You cannot remove a running container {}. Stop the container before attempting removal or force remove"  # noqa: E501
+                hint = "You cannot remove a running container {}. Stop the container before attempting removal or force remove"
             raise Conflict(hint.format(container.id))
         container.keep = True
         if state.restarting:

@@ -146,9 +146,7 @@ async def start_detached(containers: Containers, instance: Exec, options: ExecSt
     containers.spawn(_finish(containers, instance), f"exec in {instance.container.short_id}")
 
 
-async def start_attached(
-    containers: Containers, instance: Exec, options: ExecStartConfig, duplex: Duplex
-) -> None:
+async def start_attached(containers: Containers, instance: Exec, options: ExecStartConfig, duplex: Duplex) -> None:
     """Serve one client from start to end; errors go into the stream (EXE2), and the duplex is closed at return."""
     stream = _ExecStream(instance, options, duplex)
     try:

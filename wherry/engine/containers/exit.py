@@ -88,7 +88,9 @@ async def end_run(containers: Containers, container: Container, run: Run, code: 
         state.restart_count += 1
         delay = next_delay(container, ran_for)
     containers.save(container)
-    container.cleaning = containers.spawn(clean_up(containers, container, run.bundle), f"clean-up of {container.short_id}")
+    container.cleaning = containers.spawn(
+        clean_up(containers, container, run.bundle), f"clean-up of {container.short_id}"
+    )
     run.over.set()
     container.output.end()
     container.announce_exit()

@@ -75,7 +75,7 @@ def sizes(containers: Containers, container: Container) -> tuple[int, int]:
         own = containers.parts.rootfs.size(container.id)
     except OSError:
         return -1, 0
-    return own, own + containers.parts.images.size(container.spec.image_id)
+    return own, own + containers.parts.images.layers_size(containers.parts.rootfs.layers(container.id))
 
 
 def mount_points(container: Container) -> list[MountPoint]:

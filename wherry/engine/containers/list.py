@@ -12,7 +12,6 @@ from wherry.api.errors import BadRequest, NotFound, ServerError
 from wherry.api.models.containers import (
     ContainerSummary,
     Health,
-    MountPoint,
     PortSummary,
     SummaryHostConfig,
     SummaryNetworkSettings,
@@ -35,7 +34,12 @@ Test = Callable[[Container], bool]
 
 
 async def list_containers(
-    containers: Containers, *, all: bool = False, limit: int = 0, size: bool = False, filters: dict[str, list[str]] | None
+    containers: Containers,
+    *,
+    all: bool = False,
+    limit: int = 0,
+    size: bool = False,
+    filters: dict[str, list[str]] | None,
 ) -> list[ContainerSummary]:
     """The containers that the filters let through, newest first.
 
@@ -77,8 +81,6 @@ def summary(containers: Containers, container: Container) -> ContainerSummary:
         network_settings=SummaryNetworkSettings(networks=endpoints(container)),
         mounts=mount_points(container),
     )
-
-
 
 
 def _image_name(containers: Containers, container: Container) -> str:
@@ -267,13 +269,19 @@ def _in_network(container: Container, wanted: list[str]) -> bool:
 
 def _ancestors(containers: Containers, references: list[str]) -> set[str]:
     """The ids of images and of images made from them; an unknown one matches nothing (LST6)."""
+    images = containers.parts.images
     ids: set[str] = set()
     for reference in references:
         try:
-            ids.add(containers.parts.images.get(reference).id)
+            ids.add(images.get(reference).id)
         except (NotFound, BadRequest):
             continue
-    return ids | containers.parts.images.descendants(ids)
+    todo = list(ids)
+    while todo:
+        fresh = set(images.children(todo.pop())) - ids
+        ids |= fresh
+        todo += fresh
+    return ids
 
 
 def _port_test(key: str, values: list[str]) -> Test:
@@ -294,6 +302,8 @@ def _port_test(key: str, values: list[str]) -> Test:
             for name in container.config.exposed_ports or {}:
                 first, last, protocol = parse_port(name)
                 held += [(port, protocol) for port in range(first, last + 1)]
-        return any(first <= port <= last and protocol == kind for port, kind in held for first, last, protocol in wanted)
+        return any(
+            first <= port <= last and protocol == kind for port, kind in held for first, last, protocol in wanted
+        )
 
     return test

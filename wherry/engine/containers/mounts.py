@@ -6,12 +6,15 @@ import os
 import posixpath
 import re
 from collections.abc import Iterable
+from typing import TypeVar
 
-import msgspec
+from msgspec import UnsetType
 
 from wherry.api.errors import BadRequest, ServerError
 from wherry.api.models.containers import ContainerConfig, HostConfig, Mount
 from wherry.engine.containers.container import MountPoint
+
+T = TypeVar("T")
 
 _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _CLASSES = (
@@ -107,7 +110,11 @@ def from_mount(mount: Mount, version: tuple[int, int]) -> MountPoint:
         raise refuse(f"invalid mount path: '{mount.target}' mount path must be absolute")
     if _clean(mount.target) == "/":
         raise refuse("destination can't be '/'")
-    options = {"bind": _given(mount.bind_options), "volume": _given(mount.volume_options), "tmpfs": _given(mount.tmpfs_options)}
+    options = {
+        "bind": _given(mount.bind_options),
+        "volume": _given(mount.volume_options),
+        "tmpfs": _given(mount.tmpfs_options),
+    }
     if version >= (1, 42):
         for kind, value in options.items():
             if value is not None and kind != mount.type:
@@ -156,8 +163,8 @@ def check_volume_name(name: str) -> None:
         )
 
 
-def _given(value: object) -> object:
-    return None if value is msgspec.UNSET else value
+def _given(value: T | UnsetType) -> T | None:
+    return None if isinstance(value, UnsetType) else value
 
 
 def _valid_mode(mode: str) -> bool:

@@ -93,7 +93,9 @@ def _namespace(containers: Containers, mode: str, kind: str) -> str | None:
         return ""
     other = containers.find(mode.removeprefix("container:"))
     if kind == "ipc" and other.host_config.ipc_mode not in ("shareable", "host"):
-        raise Conflict(f"can't join IPC of container {other.id}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)")  # noqa: E501
+        raise Conflict(
+            f"can't join IPC of container {other.id}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)"
+        )
     return namespace_of(other, kind)
 
 
@@ -126,9 +128,7 @@ def _make_source(point: MountPoint) -> None:
     if os.path.exists(point.source):
         return
     if not point.create_source:
-        raise BadRequest(
-            f'invalid mount config for type "bind": bind source path does not exist: {point.source}'
-        )
+        raise BadRequest(f'invalid mount config for type "bind": bind source path does not exist: {point.source}')
     try:
         os.makedirs(point.source, mode=0o755, exist_ok=True)
     except OSError as error:

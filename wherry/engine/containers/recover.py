@@ -14,6 +14,7 @@ import time
 from contextlib import suppress
 
 from wherry.engine.blocking import in_thread
+from wherry.engine.containers import rotation
 from wherry.engine.containers.container import Container
 from wherry.engine.containers.delete import remove_container
 from wherry.engine.containers.exit import clean_up, exited, watch_process
@@ -21,12 +22,11 @@ from wherry.engine.containers.network import disconnect
 from wherry.engine.containers.registry import Containers
 from wherry.engine.containers.restart import should_restart
 from wherry.engine.containers.run import Run
+from wherry.engine.containers.settings import log_limits
 from wherry.engine.containers.start import start_again
 from wherry.engine.oci.conmon import Attachment
 from wherry.engine.oci.errors import RuntimeFailure
 from wherry.engine.oci.process import Pidfd
-from wherry.engine.containers import rotation
-from wherry.engine.containers.settings import log_limits
 from wherry.engine.store.database import Database
 from wherry.engine.store.layout import Layout
 
@@ -91,7 +91,9 @@ async def _adopt(containers: Containers, container: Container) -> bool:
     run = Run(bundle, process, state.conmon_pid)
     try:
         max_size, max_file, compress = log_limits(container.host_config)
-        rotation.begin(containers, container, run, max_size=max_size, max_file=max_file, compress=compress, adopted=True)
+        rotation.begin(
+            containers, container, run, max_size=max_size, max_file=max_file, compress=compress, adopted=True
+        )
         container.output.position = None
         run.attachment = await Attachment.connect(bundle, container.output.feed, run.drained.set)
     except OSError:
@@ -184,5 +186,3 @@ async def _follow_policy(containers: Containers, container: Container) -> None:
     state.running = state.restarting = True
     containers.save(container)
     containers.spawn(start_again(containers, container), f"restart of {container.short_id}")
-
-

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from wherry.api.errors import BadRequest, Conflict, NotFound, WherryError
+from wherry.api.json import decode
 from wherry.engine.containers.container import Container, Spec
+from wherry.engine.containers.stats import Sampler
 from wherry.engine.events import Events
 from wherry.engine.images.store import Images
 from wherry.engine.networks.networks import Networks
@@ -104,7 +106,7 @@ class Containers:
     def load(self) -> list[Container]:
         """Read every row; called once, before anything else."""
         for container_id, name, body in self.parts.database.all(KIND):
-            spec = msgspec.json.decode(body, type=Spec)
+            spec = decode(Spec, body)
             self._by_id[container_id] = Container(spec)
             self._by_name[name or spec.name] = container_id
         return list(self)
@@ -138,6 +140,8 @@ class Containers:
         self._by_name.pop(container.name, None)
         for exec_id in container.execs:
             self.execs.pop(exec_id, None)
+        if container.sampler is not None:
+            container.sampler.close()
 
     def name_taken(self, name: str) -> bool:
         return name in self._by_name
@@ -199,6 +203,12 @@ class Containers:
 
     def runtime(self, container: Container) -> Runtime:
         return self.parts.runtimes[container.spec.runtime]
+
+    def sampler(self, container: Container) -> Sampler:
+        """The one loop that reads a container's statistics, however many watch (STT6)."""
+        if container.sampler is None:
+            container.sampler = Sampler(container, self.parts.cgroups)
+        return container.sampler
 
     def cgroup(self, container: Container) -> Cgroup:
         return self.parts.cgroups.container(container.id)

@@ -51,7 +51,11 @@ def check_config(config: ContainerConfig, version: tuple[int, int]) -> None:
 
 
 def _check_health(health: HealthConfig, version: tuple[int, int]) -> None:
-    for name, value in (("Interval", health.interval), ("Timeout", health.timeout), ("StartPeriod", health.start_period)):
+    for name, value in (
+        ("Interval", health.interval),
+        ("Timeout", health.timeout),
+        ("StartPeriod", health.start_period),
+    ):
         if value and value < MILLISECOND:
             raise BadRequest(f"{name} in Healthcheck cannot be less than 1ms")
     if (health.retries or 0) < 0:
@@ -152,10 +156,18 @@ def check_resources(resources: Resources, setup: CgroupSetup, *, update: bool = 
     _check_memory(resources, setup, lacking, update=update)
     if resources.pids_limit is not None and resources.pids_limit <= 0 and not update:
         resources.pids_limit = None
-    if lacking(resources.pids_limit, setup.pids, "Your kernel does not support PIDs limit capabilities or the cgroup is not mounted. PIDs limit discarded."):  # noqa: E501
+    if lacking(
+        resources.pids_limit,
+        setup.pids,
+        "Your kernel does not support PIDs limit capabilities or the cgroup is not mounted. PIDs limit discarded.",
+    ):
         resources.pids_limit = None
     _check_cpu(resources, setup, lacking)
-    if lacking(resources.blkio_weight, setup.blkio_weight, "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded."):  # noqa: E501
+    if lacking(
+        resources.blkio_weight,
+        setup.blkio_weight,
+        "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded.",
+    ):
         resources.blkio_weight = 0
     if resources.blkio_weight and not 10 <= resources.blkio_weight <= 1000:
         raise BadRequest("Range of blkio weight is from 10 to 1000")
@@ -166,9 +178,21 @@ def _check_memory(resources: Resources, setup: CgroupSetup, lacking: object, *, 
     assert callable(lacking)
     if resources.memory and resources.memory < MINIMUM_MEMORY:
         raise BadRequest("Minimum memory limit allowed is 6MB")
-    if lacking(resources.memory, setup.memory, "Your kernel does not support memory limit capabilities or the cgroup is not mounted. Limitation discarded."):  # noqa: E501
+    if lacking(
+        resources.memory,
+        setup.memory,
+        "Your kernel does not support memory limit capabilities or the cgroup is not mounted. Limitation discarded.",
+    ):
         resources.memory, resources.memory_swap = 0, -1
-    if resources.memory and resources.memory_swap != -1 and lacking(not setup.swap, setup.swap, "Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap."):  # noqa: E501
+    if (
+        resources.memory
+        and resources.memory_swap != -1
+        and lacking(
+            not setup.swap,
+            setup.swap,
+            "Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap.",
+        )
+    ):
         resources.memory_swap = -1
     if resources.memory and 0 < resources.memory_swap < resources.memory:
         raise BadRequest("Minimum memoryswap limit should be larger than memory limit, see usage")
@@ -177,18 +201,30 @@ def _check_memory(resources: Resources, setup: CgroupSetup, lacking: object, *, 
     if resources.memory and not resources.memory_swap and not update:
         resources.memory_swap = 2 * resources.memory
     if resources.memory_swappiness is not None:
-        if lacking(resources.memory_swappiness != -1, setup.version == 1 and setup.memory, "Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. Memory swappiness discarded."):  # noqa: E501
+        if lacking(
+            resources.memory_swappiness != -1,
+            setup.version == 1 and setup.memory,
+            "Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. Memory swappiness discarded.",
+        ):
             resources.memory_swappiness = None
         elif not -1 <= resources.memory_swappiness <= 100:
             raise BadRequest(f"Invalid value: {resources.memory_swappiness}, valid memory swappiness range is 0-100")
     if resources.memory_reservation:
-        if lacking(True, setup.memory, "Your kernel does not support memory soft limit capabilities or the cgroup is not mounted. Limitation discarded."):  # noqa: E501
+        if lacking(
+            True,
+            setup.memory,
+            "Your kernel does not support memory soft limit capabilities or the cgroup is not mounted. Limitation discarded.",
+        ):
             resources.memory_reservation = 0
         elif resources.memory_reservation < MINIMUM_MEMORY:
             raise BadRequest("Minimum memory reservation allowed is 6MB")
         elif resources.memory and resources.memory < resources.memory_reservation:
             raise BadRequest("Minimum memory limit can not be less than memory reservation limit, see usage")
-    if resources.oom_kill_disable and lacking(True, setup.version == 1 and setup.memory, "Your kernel does not support OomKillDisable. OomKillDisable discarded."):  # noqa: E501
+    if resources.oom_kill_disable and lacking(
+        True,
+        setup.version == 1 and setup.memory,
+        "Your kernel does not support OomKillDisable. OomKillDisable discarded.",
+    ):
         resources.oom_kill_disable = None
 
 
@@ -202,17 +238,33 @@ def _check_cpu(resources: Resources, setup: CgroupSetup, lacking: object) -> Non
             raise BadRequest("Conflicting options: Nano CPUs and CPU Quota cannot both be set")
         if not 0 < resources.nano_cpus <= cpus * 1_000_000_000:
             raise BadRequest(f"Range of CPUs is from 0.01 to {cpus:.2f}, as there are only {cpus} CPUs available")
-        if lacking(True, setup.cpu, "Your kernel does not support CPU cfs period/quota or the cgroup is not mounted. CPUs discarded."):  # noqa: E501
+        if lacking(
+            True,
+            setup.cpu,
+            "Your kernel does not support CPU cfs period/quota or the cgroup is not mounted. CPUs discarded.",
+        ):
             resources.nano_cpus = 0
-    if lacking(resources.cpu_shares, setup.cpu, "Your kernel does not support CPU shares or the cgroup is not mounted. Shares discarded."):  # noqa: E501
+    if lacking(
+        resources.cpu_shares,
+        setup.cpu,
+        "Your kernel does not support CPU shares or the cgroup is not mounted. Shares discarded.",
+    ):
         resources.cpu_shares = 0
-    if lacking(resources.cpu_period or resources.cpu_quota, setup.cpu, "Your kernel does not support CPU CFS scheduler or the cgroup is not mounted. CFS settings discarded."):  # noqa: E501
+    if lacking(
+        resources.cpu_period or resources.cpu_quota,
+        setup.cpu,
+        "Your kernel does not support CPU CFS scheduler or the cgroup is not mounted. CFS settings discarded.",
+    ):
         resources.cpu_period = resources.cpu_quota = 0
     if resources.cpu_period and not 1000 <= resources.cpu_period <= 1_000_000:
         raise BadRequest("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
     if 0 < resources.cpu_quota < 1000:
         raise BadRequest("CPU cfs quota can not be less than 1ms (i.e. 1000)")
-    if lacking(resources.cpuset_cpus or resources.cpuset_mems, setup.cpuset, "Your kernel does not support cpuset or the cgroup is not mounted. Cpuset discarded."):  # noqa: E501
+    if lacking(
+        resources.cpuset_cpus or resources.cpuset_mems,
+        setup.cpuset,
+        "Your kernel does not support cpuset or the cgroup is not mounted. Cpuset discarded.",
+    ):
         resources.cpuset_cpus = resources.cpuset_mems = ""
     for name, wanted, available in (
         ("CPUs", resources.cpuset_cpus, setup.available_cpus),
@@ -243,7 +295,9 @@ def parse_cpuset(text: str) -> set[int]:
 
 def _check_log(host: HostConfig) -> None:
     if host.log_config is None or not host.log_config.type:
-        host.log_config = LogConfig(type="json-file", config=(host.log_config.config if host.log_config else None) or {})
+        host.log_config = LogConfig(
+            type="json-file", config=(host.log_config.config if host.log_config else None) or {}
+        )
     driver = host.log_config.type
     if driver not in LOG_OPTIONS:
         raise BadRequest(f'error looking up logging plugin {driver}: plugin "{driver}" not found')
@@ -287,7 +341,9 @@ def _check_network_mode(config: ContainerConfig, host: HostConfig) -> list[str]:
         if config.hostname:
             raise BadRequest(network.format("hostname"))
         if host.links:
-            raise BadRequest("conflicting options: container type network can't be used with links. This would result in undefined behavior")  # noqa: E501
+            raise BadRequest(
+                "conflicting options: container type network can't be used with links. This would result in undefined behavior"
+            )
         if host.dns:
             raise BadRequest(network.format("dns"))
         if host.extra_hosts:
@@ -300,7 +356,9 @@ def _check_network_mode(config: ContainerConfig, host: HostConfig) -> list[str]:
             raise BadRequest("conflicting options: port exposing and the container type network mode")
     if mode == "host":
         if host.links:
-            raise BadRequest("conflicting options: host type networking can't be used with links. This would result in undefined behavior")  # noqa: E501
+            raise BadRequest(
+                "conflicting options: host type networking can't be used with links. This would result in undefined behavior"
+            )
         if host.port_bindings:
             return ["Published ports are discarded when using host network mode"]
     if host.uts_mode == "host" and config.hostname:

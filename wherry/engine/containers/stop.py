@@ -67,7 +67,9 @@ async def restart(containers: Containers, reference: str, signal_name: str | Non
     """Stop if running, then start (STP9); the container is not removed in between, whatever AutoRemove says."""
     container = containers.find(reference)
     number = _number(signal_name, container)
-    work = containers.spawn(_restart(containers, container, reference, number, timeout), f"restart {container.short_id}")
+    work = containers.spawn(
+        _restart(containers, container, reference, number, timeout), f"restart {container.short_id}"
+    )
     await containers.shielded(work)
 
 

@@ -8,7 +8,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from wherry.engine.oci.process import Child, spawn
 
@@ -19,8 +19,10 @@ _PIPE = 1 << 20
 _GLOB = str.maketrans({char: f"\\{char}" for char in "*?[]\\"})
 
 
-def tar_arguments(member: bytes, *, rename: bytes = b"", exclude: Sequence[bytes] = ()) -> list[bytes]:
+def tar_arguments(member: bytes | None, *, rename: bytes = b"", exclude: Sequence[bytes] = ()) -> list[bytes]:
     """What tar is told: ``member`` of its directory with everything below it, as moby's archives are.
+
+    None for ``member``: the names come from ``stream_tar``.
 
     ``rename``: what stands in the archive for the member ``.``. ``exclude``: directories below the member whose content
     is left out, relative to the member.
@@ -41,6 +43,8 @@ def tar_arguments(member: bytes, *, rename: bytes = b"", exclude: Sequence[bytes
         b"--anchored",
         b"--wildcards",
     ]
+    if member is None:
+        return [*arguments, b"--null", b"--files-from=/proc/self/fd/4"]
     for place in exclude:
         inside = member + b"/" + place if place else member
         arguments.append(b"--exclude=" + os.fsencode(os.fsdecode(inside).translate(_GLOB)) + b"/*")
@@ -52,8 +56,12 @@ def tar_arguments(member: bytes, *, rename: bytes = b"", exclude: Sequence[bytes
     return [*arguments, b"--", member]
 
 
-async def stream_tar(directory_fd: int, arguments: Sequence[bytes]) -> AsyncIterator[bytes]:
+async def stream_tar(
+    directory_fd: int, arguments: Sequence[bytes], *, names: Sequence[bytes] = ()
+) -> AsyncIterator[bytes]:
     """Run tar in the directory and pass its output on, in constant memory; ``directory_fd`` is closed at the end.
+
+    ``names`` are the members, where ``arguments`` say none.
 
     Files that vanish or shrink meanwhile do no harm. Raises ``OSError`` when tar is missing or fails; killed when the
     iterator is closed early.
@@ -61,13 +69,16 @@ async def stream_tar(directory_fd: int, arguments: Sequence[bytes]) -> AsyncIter
     loop = asyncio.get_running_loop()
     program = shutil.which("tar")
     read_end = child = None
-    with tempfile.TemporaryFile() as words:
+    with tempfile.TemporaryFile() as words, tempfile.TemporaryFile() as listed:
         try:
             if program is None:
                 raise FileNotFoundError("tar is not installed")
+            listed.write(b"".join(name + b"\0" for name in names))
+            listed.seek(0)
             read_end, write_end = os.pipe()
             try:
-                child = _spawn(program, arguments, directory_fd, write_end, words.fileno())
+                fds = {3: directory_fd, 4: listed.fileno()}
+                child = _spawn(program, arguments, fds, write_end, words.fileno())
             finally:
                 os.close(write_end)
             try:
@@ -105,7 +116,7 @@ async def stream_tar(directory_fd: int, arguments: Sequence[bytes]) -> AsyncIter
                 await child.wait()
 
 
-def _spawn(program: str, arguments: Sequence[bytes], directory_fd: int, output: int, words: int) -> Child:
+def _spawn(program: str, arguments: Sequence[bytes], fds: Mapping[int, int], output: int, words: int) -> Child:
     argv = [program, "-C", "/proc/self/fd/3", *map(os.fsdecode, arguments)]
     environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
-    return spawn(argv, env=environment, stdout=output, stderr=words, pass_fds={3: directory_fd})
+    return spawn(argv, env=environment, stdout=output, stderr=words, pass_fds=fds)

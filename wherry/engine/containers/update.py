@@ -37,7 +37,7 @@ async def update(
         state = container.state
         if state.removing or state.dead:
             raise ServerError(
-                f"Cannot update container {container.id}: container is marked for removal and cannot be \"update\""
+                f'Cannot update container {container.id}: container is marked for removal and cannot be "update"'
             )
         host = container.host_config
         if policy is not None and host.auto_remove and policy.name != "no":
@@ -69,7 +69,9 @@ async def update(
 
 def _merge(container: Container, host: HostConfig, wanted: Resources) -> None:
     if wanted.nano_cpus and (host.cpu_period or host.cpu_quota):
-        raise BadRequest("Conflicting options: Nano CPUs cannot be updated as CPU Period or CPU Quota has already been set")
+        raise BadRequest(
+            "Conflicting options: Nano CPUs cannot be updated as CPU Period or CPU Quota has already been set"
+        )
     if (wanted.cpu_period or wanted.cpu_quota) and host.nano_cpus:
         raise BadRequest("Conflicting options: CPU Period or Quota cannot be updated as NanoCPUs has already been set")
     if wanted.memory and not wanted.memory_swap and 0 < host.memory_swap < wanted.memory:

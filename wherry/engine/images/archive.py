@@ -17,7 +17,7 @@ import msgspec
 from wherry.engine.images import reference
 from wherry.engine.images.config import LARGEST
 from wherry.engine.images.content import Slice, free_space, no_space, temporary
-from wherry.engine.images.import_ import host_platform
+from wherry.engine.images.platform import host_platform
 from wherry.engine.images.reference import Reference
 from wherry.engine.store import tarread
 from wherry.engine.store.compression import decompressed, detect
@@ -59,19 +59,17 @@ class PlannedLayer:
 
 @dataclass(frozen=True, slots=True)
 class PlannedImage:
-    """One image to load. ``layers`` is lowest first; ``parent`` an image id that the archive claims, or empty."""
+    """One image to load. ``layers`` is lowest first."""
 
     config: bytes
     layers: tuple[PlannedLayer, ...]
     names: tuple[Reference, ...]
-    parent: str = ""
 
 
 class _ManifestItem(msgspec.Struct):
     config: str = msgspec.field(default="", name="Config")
     repo_tags: list[str] | None = msgspec.field(default=None, name="RepoTags")
     layers: list[str] | None = msgspec.field(default=None, name="Layers")
-    parent: str | None = msgspec.field(default=None, name="Parent")
 
 
 class _Platform(msgspec.Struct):
@@ -142,7 +140,7 @@ class Archive:
                 if not name.tag:
                     raise ArchiveError(f'invalid tag "{text}"')
                 names.append(Reference(name.name, name.tag))
-            planned.append(PlannedImage(self._read(item.config), layers, tuple(names), item.parent or ""))
+            planned.append(PlannedImage(self._read(item.config), layers, tuple(names)))
         return _bounded(planned)
 
     # OCI layout

@@ -13,6 +13,7 @@ from wherry.api.errors import BadRequest
 from wherry.api.json import decode_body
 from wherry.api.models.common import PlainModel
 from wherry.api.models.containers import ContainerConfig
+from wherry.engine.images.platform import Platform
 
 LARGEST = 8 << 20
 _MOST_LAYERS = 500
@@ -118,9 +119,7 @@ def format_time(nanoseconds: int) -> str:
 
 def new_config(
     *,
-    architecture: str,
-    os: str,
-    variant: str,
+    platform: Platform,
     created: str,
     comment: str,
     config: dict[str, Any],
@@ -128,14 +127,14 @@ def new_config(
 ) -> bytes:
     """The file of an image of one step, as import writes it."""
     content: dict[str, Any] = {
-        "architecture": architecture,
+        "architecture": platform.architecture,
         "comment": comment,
         "config": config,
         "created": created,
         "history": [{"created": created, "comment": comment}],
-        "os": os,
+        "os": platform.os,
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
     }
-    if variant:
-        content["variant"] = variant
+    if platform.variant:
+        content["variant"] = platform.variant
     return msgspec.json.encode(content, order="sorted")

@@ -107,6 +107,7 @@ async def _load_one(
                 finally:
                     if not work.done():
                         cancelled.set()
+                        work.add_done_callback(_clean_up)
                 if not quiet:
                     yield _progress(diff_id, layer.member.size, layer.member.size)
                 staged.append(made)
@@ -129,6 +130,12 @@ def _stage(
         return unpack(images.layout, source, parent, parent_diff, whiteouts=overlay, cancelled=cancelled)
     finally:
         source.close()
+
+
+def _clean_up(work: asyncio.Future[StagedLayer]) -> None:
+    """Whoever waited for it is gone; its error, if any, is of no interest to anybody."""
+    if not work.cancelled() and work.exception() is None:
+        work.result().discard()
 
 
 def _check(number: int, layer: PlannedLayer, made: StagedLayer, diff_id: str) -> None:

@@ -14,17 +14,15 @@ import logging
 import os
 import re
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
 from wherry.api.errors import BadRequest, NotFound
-from wherry.api.models.containers import ContainerConfig
 from wherry.api.models.images import (
     ImageDeleteResponseItem,
     ImageHistoryResponseItem,
@@ -37,6 +35,7 @@ from wherry.engine.events import Events
 from wherry.engine.images import reference
 from wherry.engine.images.config import LARGEST, ImageConfigFile, InvalidConfig, read_config
 from wherry.engine.images.content import ContentError, blob_path, read_blob, stage_bytes, sync_filesystem
+from wherry.engine.images.image import Image, ImageRow, InUse, User
 from wherry.engine.images.layers import LayerRow, StagedLayer, chain_ids
 from wherry.engine.images.reference import Reference
 from wherry.engine.store.database import Database
@@ -50,71 +49,7 @@ IMAGE, REFERENCE, LAYER, PENDING = "image", "reference", "layer", "pending"
 _ID_PREFIX = re.compile(r"[0-9a-f]+")
 
 
-class ImageRow(msgspec.Struct, kw_only=True):
-    """``layers`` are chain ids, topmost first; ``tagged_at`` is nanoseconds since the epoch, 0 for never."""
-
-    layers: list[str]
-    parent: str = ""
-    tagged_at: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """An image. ``layer_ids`` are chain ids, **topmost first**, as ``Rootfs.prepare`` takes them; ``size`` is bytes.
-
-    ``references`` are its names, sorted; ``created`` and ``tagged_at`` are nanoseconds since the epoch.
-    """
-
-    id: str
-    file: ImageConfigFile
-    layer_ids: tuple[str, ...]
-    size: int
-    references: tuple[Reference, ...]
-    parent: str = ""
-    tagged_at: int = 0
-
-    @property
-    def config(self) -> ContainerConfig:
-        """What containers start from; an empty one where the image has none."""
-        return self.file.config or ContainerConfig()
-
-    @property
-    def created(self) -> int:
-        return self.file.created_ns
-
-    @property
-    def short_id(self) -> str:
-        return reference.short_id(self.id)
-
-    @property
-    def repo_tags(self) -> list[str]:
-        return [str(name) for name in self.references if not name.digest]
-
-    @property
-    def repo_digests(self) -> list[str]:
-        return [str(name) for name in self.references if name.digest]
-
-    @property
-    def labels(self) -> Mapping[str, str]:
-        return self.config.labels or {}
-
-
-class _Running(Protocol):
-    @property
-    def running(self) -> bool: ...
-
-
-class User(Protocol):
-    """A container, as far as images care."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def state(self) -> _Running: ...
-
-
-InUse = Callable[[str], Iterable[User]]
-"""Gives the containers made from an image id."""
+__all__ = ["Filters", "Image", "Images", "InUse", "User"]
 
 Filters = Mapping[str, Sequence[str]]
 _Summaries = list[ImageSummary]
@@ -141,7 +76,9 @@ class Images:
         self._database = database
         self._rows: dict[str, ImageRow] = {}
         self._files: dict[str, ImageConfigFile] = {}
+        self._broken: dict[str, ImageRow] = {}  # images whose configuration is damaged: kept, and not shown
         self._names: dict[str, str] = {}  # reference key → image id
+        self._keys: defaultdict[str, set[str]] = defaultdict(set)  # and the other way round
         self._pins: Counter[str] = Counter()  # chain ids that somebody needs for a while
 
     def recover(self) -> _Paths:
@@ -157,8 +94,10 @@ class Images:
                 self._files[id] = read_config(read_blob(self.layout, id, LARGEST))
             except (ContentError, InvalidConfig) as error:
                 log.error("image %s is left out: %s", id, error)
-                del self._rows[id]
+                self._broken[id] = self._rows.pop(id)
         self._names = {key: id for key, id in self._names.items() if id in self._rows}
+        for key, id in self._names.items():
+            self._keys[id].add(key)
         owned = self._owned()
         for path, _, _ in self._database.all(PENDING):
             if path not in owned:
@@ -172,6 +111,7 @@ class Images:
         for chain in self.layers:
             if not layer_diff(self.layout, chain).is_dir():
                 log.error("layer %s has lost its files", chain)
+        self.collect()
         return lost
 
     # looking things up
@@ -199,7 +139,7 @@ class Images:
         if row is None:
             raise NotFound(f"No such image: {id}")
         layers = tuple(row.layers)
-        names = tuple(sorted(reference.parse_key(key) for key, owner in self._names.items() if owner == id))
+        names = tuple(sorted(reference.parse_key(key) for key in self._keys.get(id, ())))
         return Image(id, self._files[id], layers, self.layers_size(layers), names, row.parent, row.tagged_at)
 
     def all(self) -> Sequence[Image]:
@@ -209,6 +149,20 @@ class Images:
     def children(self, id: str) -> Sequence[str]:
         """Ids of the images that were made from this one here."""
         return [child for child, row in self._rows.items() if row.parent == id]
+
+    def descendants(self, ids: Iterable[str]) -> set[str]:
+        """Ids of the images that were made here from these, directly or not; without these themselves."""
+        found: set[str] = set()
+        new = set(ids)
+        while new:
+            new = {child for child, row in self._rows.items() if row.parent in new} - found
+            found |= new
+        return found
+
+    def size(self, id: str) -> int:
+        """Bytes of the files of an image's layers; 0 for an image that is gone."""
+        row = self._rows.get(id)
+        return self.layers_size(row.layers) if row is not None else 0
 
     def named(self, name: Reference) -> str | None:
         """The id of the image with exactly this name; a digest counts more than a tag."""
@@ -264,7 +218,9 @@ class Images:
         with self._database.transaction():
             self._database.put(REFERENCE, name.key, id.encode())
             self._database.put(IMAGE, id, msgspec.json.encode(row))
+        self._forget(name.key)
         self._names[name.key] = id
+        self._keys[id].add(name.key)
         if action:
             self.emit(id, action, str(name))
 
@@ -272,7 +228,12 @@ class Images:
         """Take a name away, whether it was there or not."""
         key = (Reference(name.name, "", name.digest) if name.digest else name.tagged()).key
         self._database.delete(REFERENCE, key)
-        self._names.pop(key, None)
+        self._forget(key)
+
+    def _forget(self, key: str) -> None:
+        owner = self._names.pop(key, None)
+        if owner is not None:
+            self._keys[owner].discard(key)
 
     def emit(self, id: str, action: str, name: str | None = None) -> None:
         """An event of the image, with its labels."""
@@ -317,6 +278,7 @@ class Images:
     def _commit(
         self, id: str, file: ImageConfigFile, blob: Path, new: Mapping[str, StagedLayer], row: ImageRow
     ) -> None:
+        self._broken.pop(id, None)
         moves = [(blob, blob_path(self.layout, id))]
         for chain, layer in new.items():
             moves.append((layer.directory, layer_directory(self.layout, chain)))
@@ -343,7 +305,7 @@ class Images:
 
     def delete(self, id: str) -> Sequence[str]:
         """Remove an image with its names, and the layers that nobody needs any more; returns their chain ids."""
-        keys = [key for key, owner in self._names.items() if owner == id]
+        keys = self._keys.pop(id, set())
         with self._database.transaction():
             for key in keys:
                 self._database.delete(REFERENCE, key)
@@ -360,12 +322,13 @@ class Images:
     def collect(self) -> Sequence[str]:
         """Remove the layers that neither an image nor a container stands on; returns their chain ids.
 
-        To be called when a container was removed whose image had gone before it.
+        To be called when a container was removed whose image had gone before it; ``recover`` does it as well.
         """
         return self._release(list(self.layers))
 
     def _release(self, candidates: Iterable[str]) -> Sequence[str]:
-        kept = {layer for row in self._rows.values() for layer in row.layers} | set(self._pins)
+        rows_kept = (*self._rows.values(), *self._broken.values())
+        kept = {layer for row in rows_kept for layer in row.layers} | set(self._pins)
         gone = [layer for layer in candidates if layer in self.layers and layer not in kept]
         if gone:
             held = self.rootfs.layers_in_use()
@@ -395,7 +358,7 @@ class Images:
 
     def _owned(self) -> set[str]:
         """Every path with a row, relative to the data root."""
-        paths = [blob_path(self.layout, id) for id in self._rows]
+        paths = [blob_path(self.layout, id) for id in (*self._rows, *self._broken)]
         for chain, row in self.layers.items():
             paths += (layer_directory(self.layout, chain), blob_path(self.layout, row.blob))
         return {self._relative(path) for path in paths}

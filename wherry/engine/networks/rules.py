@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv4Network
 
 from wherry.engine.blocking import in_thread
-from wherry.engine.networks import forward
+from wherry.engine.networks import conntrack, forward
 from wherry.engine.networks.facts import NetworkFacts, network_facts
 from wherry.engine.networks.firewall import Firewall
 from wherry.engine.networks.nftables import Nft, NftError
@@ -46,10 +46,13 @@ class Rules:
     def publish(self, ports: Mapping[Published, IPv4Address]) -> None:
         """Lead host ports to addresses, all or none. Raises ``NftError``."""
         self._firewall.publish(ports)
+        _forget(ports)
 
     def unpublish(self, ports: Iterable[Published]) -> None:
         """Stop leading host ports; those that aren't led are passed over. Raises ``NftError``."""
+        ports = list(ports)
         self._firewall.unpublish(ports)
+        _forget(ports)
 
     async def facts(self) -> NetworkFacts:
         return await in_thread(network_facts, self._nft)
@@ -83,3 +86,10 @@ class Rules:
                 self.warnings = await in_thread(forward.ensure, self._nft, self._tag, self._bridges)
             except NftError as error:
                 log.error("nftables rules could not be checked: %s", error)
+
+
+def _forget(ports: Iterable[Published]) -> None:
+    try:
+        conntrack.forget({(port.protocol, port.host_port) for port in ports})
+    except OSError as error:
+        log.warning("old conversations with published ports may go on as they were: %s", error)

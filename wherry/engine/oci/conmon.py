@@ -11,12 +11,13 @@ import asyncio
 import json
 import logging
 import os
+import signal
 import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wherry.engine.oci.errors import RuntimeFailure, translate
 from wherry.engine.oci.exits import ExitWatcher, read_exit
@@ -63,9 +64,62 @@ async def launch(
 
     ``log_path`` None keeps no log. ``stdin`` opens the container's standard input; ``leave_stdin_open`` keeps it open
     when an attached writer closes (Tty or not StdinOnce). ``command`` is what the error text names.
-    Raises ``RuntimeFailure`` (STA3). On any failure, and when cancelled, nothing of the attempt keeps running, but the
-    runtime may still know the container: call ``Runtime.delete``.
+    Raises ``RuntimeFailure`` (STA3). Whatever fails, nothing of the attempt is left; a caller that is cancelled is so
+    once the attempt has been undone.
     """
+    attempt = asyncio.ensure_future(
+        _launch(
+            conmon=conmon,
+            runtime=runtime,
+            container_id=container_id,
+            name=name,
+            bundle=bundle,
+            exits=exits,
+            log_path=log_path,
+            command=command,
+            tty=tty,
+            stdin=stdin,
+            leave_stdin_open=leave_stdin_open,
+            deadline=deadline,
+        )
+    )
+    try:
+        return await asyncio.shield(attempt)
+    except BaseException:
+        # A runtime killed half-way leaves a half-made container: let it come to its end, then delete what it made.
+        undoing = asyncio.ensure_future(_undo(attempt, runtime, container_id))
+        _background.add(undoing)
+        undoing.add_done_callback(_background.discard)
+        await asyncio.shield(undoing)
+        raise
+
+
+_background: set[asyncio.Future[Any]] = set()
+
+
+async def _undo(attempt: asyncio.Future[Launched], runtime: Runtime, container_id: str) -> None:
+    await asyncio.wait({attempt})
+    if not attempt.cancelled():
+        attempt.exception()  # it has been told to the caller, or the caller has gone
+    with suppress(RuntimeFailure):
+        await runtime.delete(container_id)
+
+
+async def _launch(
+    *,
+    conmon: str,
+    runtime: Runtime,
+    container_id: str,
+    name: str,
+    bundle: Path,
+    exits: Path,
+    log_path: Path | None,
+    command: str,
+    tty: bool,
+    stdin: bool,
+    leave_stdin_open: bool,
+    deadline: float,
+) -> Launched:
     (exits / container_id).unlink(missing_ok=True)
     argv = [conmon, "--api-version", "1", "-c", container_id, "-u", container_id, "-n", name]
     argv += ["-r", runtime.path, "-b", str(bundle), "-p", str(bundle / "pid"), "--conmon-pidfile"]
@@ -99,8 +153,8 @@ async def launch(
             raise
         finally:
             reaped = asyncio.ensure_future(child.wait())
-            _reaping.add(reaped)
-            reaped.add_done_callback(_reaping.discard)
+            _background.add(reaped)
+            reaped.add_done_callback(_background.discard)
     except TimeoutError:
         raise RuntimeFailure(f"the runtime did not create the container within {deadline:g} s") from None
     finally:
@@ -112,9 +166,6 @@ async def launch(
     if runtime.filters:
         runtime.filters.learn(container_id, (bundle / "config.json").read_bytes())
     return Launched(pid, _read_pid(bundle / "conmon.pid"))
-
-
-_reaping: set[asyncio.Future[int]] = set()
 
 
 async def _read_report(fd: int) -> tuple[int, str]:
@@ -156,7 +207,7 @@ def _kill_monitor(bundle: Path, child: Child) -> None:
     pid = _read_pid(bundle / "conmon.pid")
     if pid > 1:
         with suppress(ProcessLookupError):
-            os.kill(pid, 9)
+            os.killpg(pid, signal.SIGKILL)  # it leads a session; the runtime is in it, the container is not
 
 
 class Attachment:

@@ -65,7 +65,7 @@ def _head(root_fd: int, command: str, env: Sequence[str], cwd: str) -> bytes | N
         places = [posixpath.join(cwd or "/", directory or ".", command) for directory in path.split(":")]
     for place in places:
         try:
-            fd = open_in_root(root_fd, place, os.O_RDONLY | os.O_NONBLOCK)
+            fd = open_in_root(root_fd, place, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
         except OSError:
             continue
         try:

@@ -17,7 +17,7 @@ def open_in_root(root_fd: int, path: str | bytes, flags: int = os.O_RDONLY) -> i
 
     Raises ``OSError``.
     """
-    how = struct.pack("QQQ", flags | os.O_CLOEXEC | os.O_NOCTTY, 0, _RESOLVE_IN_ROOT)
+    how = struct.pack("QQQ", flags | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT)
     name = os.fsencode(path)
     fd: int = _libc.syscall(_OPENAT2, root_fd, name, how, len(how))
     if fd < 0:
@@ -32,7 +32,7 @@ def read_small(root_fd: int, path: str, limit: int) -> bytes:
     Never waits on a FIFO or a device.
     """
     try:
-        fd = open_in_root(root_fd, path, os.O_RDONLY | os.O_NONBLOCK)
+        fd = open_in_root(root_fd, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError:
         return b""
     try:

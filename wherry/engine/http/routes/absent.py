@@ -32,10 +32,6 @@ async def not_there(engine: Engine, call: Call) -> object:
 
 
 HANDLERS = {
-    operation: outside_swarm
-    if operation.tag in _SWARM
-    else no_plugins
-    if operation.id == "PluginList"
-    else not_there
+    operation: outside_swarm if operation.tag in _SWARM else no_plugins if operation.id == "PluginList" else not_there
     for operation in OUTLINES
 }

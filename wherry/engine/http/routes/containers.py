@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 from wherry.api.errors import BadRequest
 from wherry.api.models.containers import ContainerConfig, ContainerCreateResponse, HostConfig
 from wherry.api.models.networks import EndpointSettings
+from wherry.engine.containers import create as create_verb
 from wherry.engine.containers import (
     delete,
+    files,
     inspect,
     kill,
     pause,
@@ -19,7 +21,6 @@ from wherry.engine.containers import (
     stop,
     update,
 )
-from wherry.engine.containers import create as create_verb
 from wherry.engine.containers import list as list_verb
 from wherry.engine.http.call import Call
 from wherry.engine.http.respond import Answer
@@ -132,9 +133,7 @@ async def top_container(engine: Engine, call: Call) -> object:
 
 
 async def changes_container(engine: Engine, call: Call) -> object:
-    from wherry.engine.containers import changes
-
-    return await changes.changes(engine.containers, call.params["id"])
+    return await files.changes(engine.containers, call.params["id"])
 
 
 HANDLERS = {

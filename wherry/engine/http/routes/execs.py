@@ -8,7 +8,7 @@ from wherry.api.models.exec import ExecStartConfig
 from wherry.engine.containers import exec as exec_verb
 from wherry.engine.http.call import Call
 from wherry.engine.http.respond import Answer
-from wherry.engine.http.routes.streams import RAW, stream_type
+from wherry.engine.http.routes.streams import stream_type
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
@@ -24,9 +24,7 @@ async def start(engine: Engine, call: Call) -> object:
     if options.detach:
         await exec_verb.start_detached(engine.containers, instance, options)
         return Answer(200)
-    upgraded = call.headers.get("upgrade") is not None
-    kind = stream_type(call.version, tty=options.tty) if upgraded else RAW
-    duplex = await call.hijack(kind)
+    duplex = await call.hijack(stream_type(call.version, tty=options.tty))
     await exec_verb.start_attached(engine.containers, instance, options, duplex)
     return None
 

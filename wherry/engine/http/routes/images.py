@@ -59,14 +59,14 @@ async def prune(engine: Engine, call: Call) -> object:
     return engine.images.prune(call.query.filters, in_use=lambda image_id: _in_use(engine, image_id))
 
 
-async def create(engine: Engine, call: Call) -> object:
+async def create(engine: Engine, call: Call) -> None:
     """``fromSrc=-`` makes an image of the body's archive; pulling (``fromImage``) is not there yet."""
     query = call.query
     if query.from_image:
         raise NotImplementedYet(NO_REGISTRY)
     if query.from_src != "-":
         raise NotImplementedYet("importing from a URL is not there yet: send the archive itself (docker import -)")
-    return await _send_messages(
+    await _send_messages(
         call,
         engine.images.import_(
             call.stream(),
@@ -79,8 +79,8 @@ async def create(engine: Engine, call: Call) -> object:
     )
 
 
-async def load(engine: Engine, call: Call) -> object:
-    return await _send_messages(call, engine.images.load(call.stream(), quiet=call.query.quiet is not False))
+async def load(engine: Engine, call: Call) -> None:
+    await _send_messages(call, engine.images.load(call.stream(), quiet=call.query.quiet is not False))
 
 
 async def _send_messages(call: Call, messages: AsyncIterator[dict[str, Any]]) -> None:
@@ -100,14 +100,14 @@ async def _send_messages(call: Call, messages: AsyncIterator[dict[str, Any]]) ->
         await call.start(200, JSON)
 
 
-async def save_one(engine: Engine, call: Call) -> object:
-    return await _send_archive(engine, call, [call.params["name"]])
+async def save_one(engine: Engine, call: Call) -> None:
+    await _send_archive(engine, call, [call.params["name"]])
 
 
-async def save_several(engine: Engine, call: Call) -> object:
+async def save_several(engine: Engine, call: Call) -> None:
     if not call.query.names:
         raise BadRequest("no images to save: name at least one")
-    return await _send_archive(engine, call, call.query.names)
+    await _send_archive(engine, call, call.query.names)
 
 
 async def _send_archive(engine: Engine, call: Call, names: list[str]) -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Coroutine
+from typing import TYPE_CHECKING, Any
 
 from wherry.api.errors import ApiError
 from wherry.api.json import encode
 from wherry.api.models.containers import ContainerWaitExitError, ContainerWaitResponse
 from wherry.engine.containers import attach as attach_verb
+from wherry.engine.containers import files
+from wherry.engine.containers import stats as stats_verb
 from wherry.engine.containers import wait as wait_verb
 from wherry.engine.containers.attach import AttachOptions
 from wherry.engine.containers.container import Container
 from wherry.engine.containers.read_log import read_log
 from wherry.engine.http.call import Call
+from wherry.engine.http.connection_exchange import BodyWriter
 from wherry.engine.http.respond import Answer
 from wherry.engine.streams import Duplex
 from wherry.wire import pathstat
@@ -38,7 +42,8 @@ async def wait(engine: Engine, call: Call) -> object:
     writer = await call.start(200, "application/json")
     gone = asyncio.ensure_future(call.disconnected())
     try:
-        await asyncio.wait({waiter, gone}, return_when=asyncio.FIRST_COMPLETED)
+        ends: set[asyncio.Future[Any]] = {waiter, gone}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if not waiter.done():
             return None
         try:
@@ -59,48 +64,44 @@ async def logs(engine: Engine, call: Call) -> object:
     batches = read_log(engine.containers, container, call.query)
     kind = stream_type(call.version, tty=container.tty) if call.version >= (1, 42) else None
     writer = await call.start(200, kind)
-    copying = asyncio.ensure_future(_copy(batches, writer))
-    gone = asyncio.ensure_future(call.disconnected())
-    try:
-        await asyncio.wait({copying, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if copying.done():
-            await copying
-    finally:
-        gone.cancel()
-        copying.cancel()
-        await asyncio.wait({copying})
+    await _while_connected(call, _copy(batches, writer))
     return None
 
 
-async def _copy(batches: object, writer: object) -> None:
-    async for batch in batches:  # type: ignore[attr-defined]
-        await writer.write(batch)  # type: ignore[attr-defined]
+async def _while_connected(call: Call, work: Coroutine[Any, Any, None]) -> None:
+    """Run ``work`` to its end, or until the client has left."""
+    working = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(call.disconnected())
+    try:
+        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            await working
+    finally:
+        gone.cancel()
+        working.cancel()
+        await asyncio.wait({working})
+
+
+async def _copy(batches: AsyncIterator[bytes], writer: BodyWriter) -> None:
+    async for batch in batches:
+        await writer.write(batch)
 
 
 async def stats(engine: Engine, call: Call) -> object:
     container = engine.containers.find(call.params["id"])
     query = call.query
-    stats_verb.check(query.stream, bool(query.one_shot))
+    stats_verb.check(stream=query.stream, one_shot=bool(query.one_shot))
+    sampler = engine.containers.sampler(container)
     if not query.stream:
-        return await stats_verb.once(engine.containers, container, one_shot=bool(query.one_shot))
+        return await sampler.once(one_shot=bool(query.one_shot))
     writer = await call.start(200, None)
-    gone = asyncio.ensure_future(call.disconnected())
-    samples = stats_verb.stream(engine.containers, container)
+    samples = sampler.stream()
 
     async def copy() -> None:
         async for sample in samples:
             await writer.write(encode(sample) + b"\n")
 
-    copying = asyncio.ensure_future(copy())
-    try:
-        await asyncio.wait({copying, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if copying.done():
-            await copying
-    finally:
-        gone.cancel()
-        copying.cancel()
-        await asyncio.wait({copying})
-        await samples.aclose()
+    await _while_connected(call, copy())
     return None
 
 
@@ -121,9 +122,7 @@ async def attach(engine: Engine, call: Call) -> object:
     container = engine.containers.find(call.params["id"])
     options = _options(call, container, multiplexed=not container.tty)
     attach_verb.check(container, call.params["id"])
-    upgraded = call.headers.get("upgrade") is not None
-    kind = stream_type(call.version, tty=container.tty) if upgraded else RAW
-    duplex: Duplex = await call.hijack(kind)
+    duplex: Duplex = await call.hijack(stream_type(call.version, tty=container.tty))
     await attach_verb.attach(engine.containers, container, options, duplex)
     return None
 
@@ -143,12 +142,12 @@ async def attach_websocket(engine: Engine, call: Call) -> object:
 
 
 async def archive_info(engine: Engine, call: Call) -> object:
-    stat = await archive.stat(engine.containers, call.params["id"], call.query.path)
+    stat = await files.stat(engine.containers, call.params["id"], call.query.path)
     return Answer(200, b"", headers=[(STAT_HEADER, pathstat.encode(stat))])
 
 
 async def archive_get(engine: Engine, call: Call) -> object:
-    async with archive.get(engine.containers, call.params["id"], call.query.path) as (stat, body):
+    async with files.get(engine.containers, call.params["id"], call.query.path) as (stat, body):
         writer = await call.start(200, TAR, headers=[(STAT_HEADER, pathstat.encode(stat))])
         async for piece in body:
             await writer.write(piece)
@@ -157,7 +156,7 @@ async def archive_get(engine: Engine, call: Call) -> object:
 
 async def archive_put(engine: Engine, call: Call) -> object:
     query = call.query
-    await archive.put(
+    await files.put(
         engine.containers,
         call.params["id"],
         query.path,
@@ -173,7 +172,7 @@ def _flag(value: object) -> bool:
 
 
 async def export_container(engine: Engine, call: Call) -> object:
-    async with export.export(engine.containers, call.params["id"]) as body:
+    async with files.export(engine.containers, call.params["id"]) as body:
         writer = await call.start(200, None)
         async for piece in body:
             await writer.write(piece)

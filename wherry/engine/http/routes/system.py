@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wherry.api.errors import BadRequest, NotImplementedYet
 from wherry.api.json import encode
@@ -67,19 +67,20 @@ async def events(engine: Engine, call: Call) -> object:
                     await writer.write(_line(event))
         gone = asyncio.ensure_future(call.disconnected())
         timer = asyncio.ensure_future(_sleep_until(until)) if until is not None else None
-        ends: set[asyncio.Future[None]] = {gone} | ({timer} if timer else set())
+        ends: set[asyncio.Future[Any]] = {gone} | ({timer} if timer else set())
         try:
             while True:
                 following = asyncio.ensure_future(subscription.get())
-                await asyncio.wait({following, *ends}, return_when=asyncio.FIRST_COMPLETED)
+                pending: set[asyncio.Future[Any]] = {following, *ends}
+                await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
                 if not following.done():
                     following.cancel()
                     return None
-                event = following.result()
-                if event is None or (until is not None and event.time_nano > until):
+                latest = following.result()
+                if latest is None or (until is not None and latest.time_nano > until):
                     return None
-                if keep(event):
-                    await writer.write(_line(event))
+                if keep(latest):
+                    await writer.write(_line(latest))
         finally:
             for end in ends:
                 end.cancel()

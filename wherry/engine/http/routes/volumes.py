@@ -31,16 +31,12 @@ async def update(engine: Engine, call: Call) -> object:
     raise Unavailable("This node is not a swarm manager. Only cluster volumes can be updated.")
 
 
-async def delete(engine: Engine, call: Call) -> object:
-    engine.volumes.remove(
-        call.params["name"], force=bool(call.query.force), in_use=engine.containers.volume_users
-    )
+async def delete(engine: Engine, call: Call) -> None:
+    engine.volumes.remove(call.params["name"], force=bool(call.query.force), in_use=engine.containers.volume_users)
 
 
 async def prune(engine: Engine, call: Call) -> object:
-    return engine.volumes.prune(
-        call.query.filters, in_use=engine.containers.volume_users, named=call.version < (1, 42)
-    )
+    return engine.volumes.prune(call.query.filters, in_use=engine.containers.volume_users, named=call.version < (1, 42))
 
 
 HANDLERS = {

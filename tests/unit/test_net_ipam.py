@@ -1,0 +1,59 @@
+"""Subnets and addresses."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Network
+
+import pytest
+
+from wherry.engine.networks.ipam import POOLS, Addresses, NoAddress, choose_subnet, mac_for
+
+
+def test_the_first_pool_that_overlaps_nothing() -> None:
+    assert str(choose_subnet([IPv4Network("0.0.0.0/0")])) == "172.17.0.0/16"
+    occupied = [IPv4Network("172.17.0.0/16"), IPv4Network("172.18.4.0/24"), IPv4Network("172.18.0.0/15")]
+    assert str(choose_subnet(occupied)) == "172.20.0.0/16"
+    assert str(choose_subnet([IPv4Network("172.16.0.0/12")])) == "192.168.0.0/20"
+    with pytest.raises(NoAddress, match="non-overlapping IPv4 address pool"):
+        choose_subnet(POOLS)
+
+
+def test_mac_addresses_follow_from_addresses() -> None:
+    assert mac_for(IPv4Address("172.17.0.2")) == "02:42:ac:11:00:02"
+
+
+def test_addresses_rotate_and_owners_get_theirs_back() -> None:
+    pool = Addresses(IPv4Network("10.0.0.0/29"))
+    assert str(pool.gateway) == "10.0.0.1/29"
+    given = [str(pool.allocate(owner).ip) for owner in "abcde"]
+    assert given == ["10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6"]
+    with pytest.raises(NoAddress, match="no available IPv4 addresses"):
+        pool.allocate("f")
+    for address in given[:3]:
+        pool.release(IPv4Address(address))
+    pool.release(IPv4Address(given[0]))
+    assert str(pool.allocate("b").ip) == "10.0.0.3"
+    assert str(pool.allocate("f").ip) == "10.0.0.2"
+    assert str(pool.allocate("a").ip) == "10.0.0.4", "its own was given away meanwhile"
+    assert len(pool) == 5
+
+
+def test_a_freed_address_rests() -> None:
+    pool = Addresses(IPv4Network("10.0.0.0/24"))
+    first = pool.allocate("a")
+    pool.release(first.ip)
+    assert pool.allocate("b") != first
+
+
+def test_addresses_of_an_earlier_engine_are_taken() -> None:
+    pool = Addresses(IPv4Network("10.0.0.0/24"))
+    pool.take(IPv4Address("10.0.0.2"), "a")
+    assert str(pool.allocate("b").ip) == "10.0.0.3"
+    for bad in ("10.0.0.2", "10.0.0.1", "10.0.0.255", "10.0.1.2"):
+        with pytest.raises(NoAddress):
+            pool.take(IPv4Address(bad), "c")
+
+
+def test_a_subnet_without_room_is_refused() -> None:
+    with pytest.raises(ValueError, match="no room"):
+        Addresses(IPv4Network("10.0.0.0/31"))

@@ -1,0 +1,45 @@
+"""Names of images, and credentials for where they are."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from wherry.api.models.images import AuthConfig
+
+_LOADED = re.compile(r"Loaded image(?: ID)?: (\S+)")
+
+
+def auth_header(auth: AuthConfig | None) -> str:
+    """Credentials as ``X-Registry-Auth`` has them; none is an empty object, which engines want to see."""
+    text = b"{}" if auth is None else msgspec.json.encode(auth)
+    return base64.urlsafe_b64encode(text).decode()
+
+
+def split_reference(name: str) -> tuple[str, str]:
+    """A reference as the API's fromImage and tag; without either a tag or a digest the tag is ``latest``.
+
+    >>> split_reference("localhost:5000/tools")
+    ('localhost:5000/tools', 'latest')
+    """
+    if "@" in name:
+        repository, _, digest = name.partition("@")
+        return repository, digest
+    repository, colon, tag = name.rpartition(":")
+    if not colon or "/" in tag:
+        return name, "latest"
+    return repository, tag
+
+
+def loaded_names(lines: Iterable[Any]) -> list[str]:
+    """The images that a load's messages name.
+
+    >>> loaded_names(["Loaded image: busybox:latest\\n"])
+    ['busybox:latest']
+    """
+    found = (_LOADED.match(line) for line in lines if isinstance(line, str))
+    return [match[1] for match in found if match]
