@@ -22,12 +22,20 @@ TAR = {"Content-Type": "application/x-tar"}
 
 @pytest.fixture(autouse=True)
 def only_busybox(engine: Engine) -> Iterator[None]:
-    """Every image but busybox:latest is removed after a test."""
+    """Every image but busybox:latest is removed before and after a test."""
+    remove_others(engine)
     yield
     engine.remove_all()
+    remove_others(engine)
+
+
+def remove_others(engine: Engine) -> None:
     for image in engine.http.get("/images/json").json:
         if "busybox:latest" not in (image["RepoTags"] or []):
             engine.http.delete(f"/images/{image['Id']}?force=1")
+        else:
+            for tag in set(image["RepoTags"]) - {"busybox:latest"}:
+                engine.http.delete(f"/images/{tag}")
 
 
 def tags(engine: Engine, **filters: list[str]) -> list[str]:
@@ -127,11 +135,9 @@ def test_tag(engine: Engine) -> None:
     assert engine.http.post("/images/busybox/tag?repo=plain").status == 201
     assert tags(engine) == ["busybox:latest", "example.org:5000/team/box:v1", "plain:latest"]
     assert inspect(engine, "plain")["Id"] == inspect(engine, "busybox")["Id"]
-    for repo, tag in (("UPPER", "x"), ("ok", "bad tag"), ("", "x"), ("sha256", "")):
+    for repo, tag in (("UPPER", "x"), ("ok", "bad tag"), ("", "x"), ("sha256", "x")):
         answer = engine.http.post("/images/busybox/tag", query={"repo": repo, "tag": tag})
-        assert answer.status in ((400, 500, 201) if repo == "sha256" else (400, 500)), (repo, tag, answer)
-    engine.http.delete("/images/plain")
-    engine.http.delete("/images/example.org:5000/team/box:v1")
+        assert answer.status in (400, 500), (repo, tag, answer)
 
 
 def test_delete_untags_then_removes(engine: Engine) -> None:

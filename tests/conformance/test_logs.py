@@ -138,9 +138,8 @@ def test_LOG7_follow_with_tail(engine: Engine) -> None:
 
 def test_LOG8_rotation(engine: Engine) -> None:
     log = {"Type": "json-file", "Config": {"max-size": "10k", "max-file": "3"}}
-    container = engine.create("sh", "-c", "i=0; while [ $i -lt 2000 ]; do i=$((i+1)); echo line $i; done", HostConfig={"LogConfig": log})
-    engine.start(container)
-    engine.wait(container)
+    script = "i=0; while [ $i -lt 2000 ]; do i=$((i+1)); echo line $i; [ $((i % 100)) = 0 ] && sleep 0.02; done"
+    container = ended(engine, script, HostConfig={"LogConfig": log})
     numbers = [int(line.split()[1]) for line in engine.logs(container)[0].splitlines()]
     assert numbers == list(range(numbers[0], 2001)), "the newest lines, whole and in order"
     assert 100 < len(numbers) < 2000

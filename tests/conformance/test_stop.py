@@ -215,7 +215,7 @@ def test_KIL2_bad_signals(engine: Engine, signal: str) -> None:
         assert status == (400 if signal in ("FOO", "0") else 500)
     else:
         out_of_range = f"the linux daemon does not support signal {signal}"
-        words = out_of_range if signal == "99" else f"invalid signal: {signal}"
+        words = out_of_range if signal in ("99", "-1") else f"invalid signal: {signal}"
         assert (status, message) == (400, f"Cannot kill container: victim: {words}")
     assert engine.status(container) == "running"
     # KIL2: the signal is looked at before the container; a number out of range only after.

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import functools
 import os
+import shutil
 import signal
 import socket
 import statistics
@@ -622,6 +623,18 @@ async def test_a_subnet_that_the_machine_uses_is_passed_over(tmp_path: Path) -> 
     await networks.close(remove=True)
 
 
+@on_own_host
+async def test_containers_have_the_mtu_of_the_way_out(tmp_path: Path) -> None:
+    sh("ip link set ext mtu 1380")
+    networks = await Engine(tmp_path).start()
+    for container in (A, B):
+        got = await networks.connect(container, None, "bridge")
+        assert "mtu 1380" in sh(f"nsenter --net={got.sandbox} ip link show eth0")
+        await networks.release(container)
+        await eventually(lambda: "master" not in sh("ip link"))
+    await networks.close(remove=True)
+
+
 DOCKERS_RULES = """
 table ip filter {
   chain DOCKER-USER { counter return
@@ -630,6 +643,14 @@ table ip filter {
   }
 }
 """
+
+
+def rules_as_docker_makes_them() -> None:
+    if shutil.which("iptables-nft") is None:
+        sh(f"nft -f - <<'END'\n{DOCKERS_RULES}\nEND")
+        return
+    for rule in ("-N DOCKER-USER", "-A DOCKER-USER -j RETURN", "-P FORWARD DROP", "-I FORWARD -j DOCKER-USER"):
+        sh(f"iptables-nft {rule}")
 
 
 async def eventually(condition: Callable[[], bool], seconds: float = 5) -> None:
@@ -641,7 +662,7 @@ async def eventually(condition: Callable[[], bool], seconds: float = 5) -> None:
 
 @on_own_host
 async def test_accepts_go_where_forward_drops_and_leave_with_the_engine(tmp_path: Path) -> None:
-    sh(f"nft -f - <<'END'\n{DOCKERS_RULES}\nEND")
+    rules_as_docker_makes_them()
     engine = Engine(tmp_path)
     networks = await engine.start()
     got = await networks.connect(A, None, "bridge", bindings={"80/tcp": bound("8080")})
@@ -651,6 +672,8 @@ async def test_accepts_go_where_forward_drops_and_leave_with_the_engine(tmp_path
     rules = [line.strip() for line in sh("nft list chain ip filter DOCKER-USER").splitlines() if "counter" in line]
     assert rules[0].startswith(f'iifname "wh-{engine.tag}"')
     assert rules[-1].endswith("return")
+    if shutil.which("iptables-nft"):
+        assert f"-A DOCKER-USER -i wh-{engine.tag} " in sh("iptables-nft -S"), "the iptables command reads on"
     facts = await networks.facts()
     assert facts.accepts_in == "DOCKER-USER"
     assert facts.forward_dropped_by == ("ip filter FORWARD",)
@@ -666,7 +689,7 @@ async def test_a_firewall_that_comes_later_is_noticed_and_a_flush_is_mended(tmp_
     networks = await Engine(tmp_path).start()
     got = await networks.connect(A, None, "bridge", bindings={"80/tcp": bound("8080")})
     servers = [Server(got.sandbox, 80), Server(tmp_path / "outside", 80)]
-    sh(f"nft -f - <<'END'\n{DOCKERS_RULES}\nEND")
+    rules_as_docker_makes_them()
     assert fails(OUTSIDE, 80, got.sandbox) == "timeout"
     await eventually(lambda: "wherry-" in sh("nft list table ip filter"))
     assert ask(OUTSIDE, 80, got.sandbox) == HOST

@@ -130,8 +130,9 @@ def test_limits_pause_stats_and_update(machine: Machine) -> None:
             with pytest.raises(RuntimeFailure):
                 await machine.runtime.update(given.id, {"memory": {"limit": 128 << 20, "swap": 1 << 20}})
             group.freeze()
+            group.kill()  # a frozen group dies too
+            assert await container.finish() == 137
         finally:
-            # a frozen container can be deleted as well
             await machine.clean()
             assert not setup.container(given.id).exists()
             setup.remove_parent()

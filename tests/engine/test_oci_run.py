@@ -222,14 +222,16 @@ def test_rotation_loses_no_line(run: Run) -> None:
 
 def test_a_launch_that_is_cancelled_leaves_nothing_running(run: Run) -> None:
     async def body(machine: Machine) -> None:
-        task = asyncio.ensure_future(machine.create(machine.spec("sleep", "100")))
-        await asyncio.sleep(0.02)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        id = machine.started[-1]
-        assert not machine.runtime.knows(id)
-        assert not [pid for pid in os.listdir("/proc") if pid.isdigit() and id.encode() in _command_line(pid)]
+        for delay in (0.0, 0.005, 0.015, 0.03):
+            task = asyncio.ensure_future(machine.create(machine.spec("sleep", "100")))
+            await asyncio.sleep(delay)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            id = machine.started[-1]
+            assert not machine.runtime.knows(id)
+            await asyncio.sleep(0.05)
+            assert not [pid for pid in os.listdir("/proc") if pid.isdigit() and id.encode() in _command_line(pid)]
 
     run(body)
 

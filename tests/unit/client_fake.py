@@ -65,10 +65,8 @@ class Peer:
     def hijack(self, content_type: str, early: bytes = b"") -> None:
         """Turn the connection into a stream."""
         self.hijacked = True
-        self.send(
-            f"HTTP/1.1 101 UPGRADED\r\nContent-Type: {content_type}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n".encode()
-            + early
-        )
+        fields = f"Content-Type: {content_type}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+        self.send(f"HTTP/1.1 101 UPGRADED\r\n{fields}".encode() + early)
 
     def read(self) -> bytes:
         """Bytes of the hijacked stream; ``b""`` at the client's end of file."""

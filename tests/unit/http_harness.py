@@ -125,6 +125,7 @@ class Served:
 
     async def quiet(self) -> None:
         """Wait until the server has no connection left."""
+        await asyncio.sleep(0.02)  # for connections that are still to be accepted
         async with asyncio.timeout(5):
             while self.server.connections:
                 await asyncio.sleep(0.005)

@@ -52,8 +52,10 @@ def test_addresses_are_taken_apart(url: str, kind: str, where: object) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["", "box:2375", "unix://relative", "tcp://box:port", "tcp://box:99999", "tcp://box/path", "ftp://box", "ssh://"]
-    + ["ssh://me:secret@box", "ssh://-oProxyCommand=x", "ssh://-l@box", "tcp://[::1"],
+    [
+        *["", "box:2375", "unix://relative", "tcp://box:port", "tcp://box:99999", "tcp://box/path", "tcp://[::1"],
+        *["ftp://box", "ssh://", "ssh://me:secret@box", "ssh://-oProxyCommand=x", "ssh://-l@box"],
+    ],
 )
 def test_bad_addresses_are_refused_with_a_reason(url: str) -> None:
     with pytest.raises(ConnectError) as caught:

@@ -73,4 +73,4 @@ def test_the_package_names_what_it_exports() -> None:
         assert getattr(wherry, name) is not None
     assert wherry.errors.NotFound is wherry.NotFound
     with pytest.raises(AttributeError):
-        wherry.nothing_of_that_name
+        getattr(wherry, "nothing_of_that_name")  # noqa: B009

@@ -309,11 +309,10 @@ def test_query_is_decoded() -> None:
     from wherry.api.operations import BY_ID
 
     async def handler(call: Call) -> object:
-        return {"signal": call.query.signal, "id": call.params["id"]}
+        return {"args": call.query.ps_args, "id": call.params["id"]}
 
-    kill = BY_ID["ContainerKill"]
-    request = get("/containers/web/kill?signal=SIGHUP", method="POST")
-    assert json.loads(asked(handler, request, operation=kill)[1]) == {"signal": "SIGHUP", "id": "web"}
+    request = get("/containers/web/top?ps_args=-e%20f")
+    assert json.loads(asked(handler, request, operation=BY_ID["ContainerTop"])[1]) == {"args": "-e f", "id": "web"}
 
 
 def test_post_without_body_type_ignores_what_the_client_says_about_it() -> None:

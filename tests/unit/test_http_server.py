@@ -116,7 +116,7 @@ def test_flood_of_pipelined_requests_is_held_back() -> None:
     [
         (b"\x16\x03\x01\x02\x00\x01\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nX: " + b"y" * 70_000, 431),
-        (b"GET / HTTP/3.0\r\n\r\n", 505),
+        (b"GET / HTTP/2.0\r\n\r\n", 505),
     ],
 )
 def test_bytes_that_are_no_request(data: bytes, status: int) -> None:
@@ -210,6 +210,7 @@ def test_E4_big_body_that_nobody_reads_does_not_hide_the_message() -> None:
             assert (response.status, answer) == (404, b'{"message":"No such container: x"}\n')
             assert response.headers.get("connection") == "close"
             assert await client.recv() == b""  # and no reset
+            client.close()
             await served.quiet()
 
     run(test)

@@ -76,7 +76,6 @@ def test_STA3_a_port_is_held_against_everybody() -> None:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         with pytest.raises(OSError, match="in use"):
             other.bind(("0.0.0.0", FREE[0]))
-            other.listen()
     with socket.socket() as client, pytest.raises(ConnectionRefusedError):
         client.connect(("127.0.0.1", FREE[0]))
     ports.allocate([wish(FREE[0], ip="127.0.0.2")])

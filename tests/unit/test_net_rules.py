@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from wherry.engine.networks import conntrack, forward, netlink
+from wherry.engine.networks import conntrack, forward, netlink, nftables
 from wherry.engine.networks.bridge import bridge_mac
+from wherry.engine.networks.facts import network_facts
 from wherry.engine.networks.firewall import elements_text, table_text
 from wherry.engine.networks.ports import Published
 from wherry.engine.networks.watch import foreign_change
@@ -111,6 +112,15 @@ def test_who_changed_the_rules() -> None:
     assert not foreign_change(b"", set[int]().__contains__)
 
 
+def test_a_machine_without_nftables_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nftables, "_LIBRARY", "libnftables.so.nonesuch")
+    with pytest.raises(nftables.NftError, match="install the package nftables"):
+        nftables.Nft().run("list tables")
+    facts = network_facts()
+    assert "install the package nftables" in facts.problem
+    assert any(text.startswith("no bridge network and no published ports") for text in facts.warnings)
+
+
 def nested(kind: int, data: bytes) -> bytes:
     return struct.pack("=HH", 4 + len(data), kind | 0x8000) + data + bytes(-len(data) % 4)
 
@@ -126,7 +136,7 @@ def test_the_target_of_a_conversation() -> None:
 def test_hostile_names_and_addresses_are_refused() -> None:
     for bad in ("", "a" * 16, "ä" * 8):
         with pytest.raises(ValueError, match="not an interface name"):
-            netlink.new_bridge(bad, "02:42:00:00:00:01", 1500)
+            netlink.new_bridge(bad, "02:42:00:00:00:01")
     for bad in ("", "02:42", "01:00:00:00:00:00", "02:42:00:00:00:0x", "0242.0000.0001"):
         with pytest.raises(ValueError):
             netlink.mac_bytes(bad)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from wherry.api.errors import ApiError, BadRequest, NotFound, ServerError
 from wherry.engine.containers.rootview import RootView
-from wherry.engine.containers.tarstream import stream_tar, tar_arguments
+from wherry.engine.containers.tarstream import TarStream, tar_arguments
 from wherry.engine.containers.times import rfc3339nano
 from wherry.engine.store import inroot
 from wherry.engine.store.compression import CompressionError, decompressed
@@ -154,7 +154,7 @@ def get_archive(view: RootView, path: str, *, container: str) -> tuple[PathStat,
     finally:
         if fd >= 0:
             os.close(fd)
-    return found, stream_tar(directory, arguments)
+    return found, TarStream(directory, arguments)
 
 
 def _pseudo_below(view: RootView, fd: int) -> list[bytes]:

@@ -22,6 +22,7 @@ from wherry.engine.containers.names import check_name, generate_name, new_id
 from wherry.engine.containers.platform import check_platform
 from wherry.engine.containers.registry import Containers
 from wherry.engine.images.store import Image
+from wherry.engine.oci.warm import warm_cgroups
 from wherry.engine.store.inroot import clean, make_directories
 from wherry.engine.store.layout import Layout
 
@@ -41,6 +42,7 @@ async def create(containers: Containers, request: CreateRequest) -> tuple[str, l
 
     Raises ``BadRequest``, ``NotFound`` (no such image), ``Conflict`` (the name is taken).
     """
+    containers.spawn(warm_cgroups(), "warming up")  # a start mostly follows at once
     parts = containers.parts
     config, host = request.config, request.host_config
     if request.name:
@@ -95,7 +97,10 @@ async def _make(containers: Containers, container: Container, image: Image) -> N
     parts = containers.parts
     spec = container.spec
     parts.layout.container(spec.id).mkdir(mode=0o710)
-    parts.rootfs.prepare(spec.id, image.layer_ids)
+    if parts.rootfs.overlay:
+        parts.rootfs.prepare(spec.id, image.layer_ids)  # some 0.3 ms
+    else:
+        await in_thread(parts.rootfs.prepare, spec.id, image.layer_ids)
     fresh: list[MountPoint] = []
     for point in spec.mounts:
         if point.type != "volume":

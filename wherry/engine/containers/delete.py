@@ -73,6 +73,8 @@ async def remove_container(containers: Containers, container: Container, *, volu
             container.announce_failed_removal(failure)
             raise failure from error
         containers.forget(container)
+        if containers.parts.images.find(container.spec.image_id) is None:
+            containers.parts.images.collect()
         if volumes:
             remove_anonymous_volumes(containers, container)
     container.output.end()

@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from wherry.engine.containers.tarstream import stream_tar, tar_arguments
+from wherry.engine.containers.tarstream import TarStream, tar_arguments
 
 
 def export(merged: Path) -> AsyncIterator[bytes]:
@@ -18,7 +18,7 @@ def export(merged: Path) -> AsyncIterator[bytes]:
     directory = os.open(merged, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         names = [os.fsencode(name) for name in sorted(os.listdir(directory))]
-        return stream_tar(directory, tar_arguments(None), names=names)
+        return TarStream(directory, tar_arguments(None), names=names)
     except BaseException:
         os.close(directory)
         raise

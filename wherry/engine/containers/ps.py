@@ -30,7 +30,8 @@ class Process:
         self.cpu_ticks = int(stat[11]) + int(stat[12])
         self.nice, self.threads = int(stat[16]), int(stat[17])
         self.started = int(stat[19]) / _TICKS
-        self.elapsed = max(0, int(uptime - self.started))
+        self.age = max(0.0, uptime - self.started)
+        self.elapsed = int(self.age)
         self.vsize, self.rss = int(stat[20]) // 1024, int(stat[21]) * _PAGE // 1024
         self.booted = time.time() - uptime
 
@@ -85,7 +86,7 @@ class Process:
 
     @property
     def permille_cpu(self) -> int:
-        return self.cpu_ticks * 1000 // _TICKS // self.elapsed if self.elapsed else 0
+        return int(self.cpu_ticks * 1000 / _TICKS / self.age) if self.age else 0
 
     @property
     def start(self) -> str:

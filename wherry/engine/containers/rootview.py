@@ -68,10 +68,15 @@ def running_view(pid: int, *, read_only: bool = False) -> RootView:
     The caller makes sure that the pid is still the container's after this returns.
     """
     fd = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    namespace = -1
     try:
-        return RootView(fd, pseudo=_pseudo_mounts(pid), read_only=read_only)
+        # With the namespace the volumes stay where they are when the container ends meanwhile.
+        namespace = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        return RootView(fd, pseudo=_pseudo_mounts(pid), read_only=read_only, namespace=namespace)
     except BaseException:
         os.close(fd)
+        if namespace >= 0:
+            os.close(namespace)
         raise
 
 

@@ -30,6 +30,7 @@ from wherry.engine.oci.conmon import Attachment, launch
 from wherry.engine.oci.errors import RuntimeFailure
 from wherry.engine.oci.executable import check_executable
 from wherry.engine.oci.process import Pidfd, start_time
+from wherry.engine.oci.warm import warm_cgroups
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +100,7 @@ async def _remove_failed(containers: Containers, container: Container) -> None:
 
 async def _begin(containers: Containers, container: Container) -> None:
     state = container.state
+    containers.spawn(warm_cgroups(), "warming up")
     if container.cleaning is not None:
         await asyncio.wait({container.cleaning})
         container.cleaning = None

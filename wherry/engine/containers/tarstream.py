@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import logging
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import IO
 
 from wherry.engine.oci.process import Child, spawn
-
-log = logging.getLogger(__name__)
 
 _PIECE = 1 << 18
 _PIPE = 1 << 20
@@ -22,7 +20,7 @@ _GLOB = str.maketrans({char: f"\\{char}" for char in "*?[]\\"})
 def tar_arguments(member: bytes | None, *, rename: bytes = b"", exclude: Sequence[bytes] = ()) -> list[bytes]:
     """What tar is told: ``member`` of its directory with everything below it, as moby's archives are.
 
-    None for ``member``: the names come from ``stream_tar``.
+    None for ``member``: the names are given to ``TarStream``.
 
     ``rename``: what stands in the archive for the member ``.``. ``exclude``: directories below the member whose content
     is left out, relative to the member.
@@ -56,64 +54,99 @@ def tar_arguments(member: bytes | None, *, rename: bytes = b"", exclude: Sequenc
     return [*arguments, b"--", member]
 
 
-async def stream_tar(
-    directory_fd: int, arguments: Sequence[bytes], *, names: Sequence[bytes] = ()
-) -> AsyncIterator[bytes]:
-    """Run tar in the directory and pass its output on, in constant memory; ``directory_fd`` is closed at the end.
+class TarStream:
+    """tar's output in pieces, in constant memory: an asynchronous iterator, to be closed with ``aclose``.
 
-    ``names`` are the members, where ``arguments`` say none.
-
-    Files that vanish or shrink meanwhile do no harm. Raises ``OSError`` when tar is missing or fails; killed when the
-    iterator is closed early.
+    tar is started by the first ``__anext__``, in the directory ``directory_fd``, which this object owns. ``names`` are
+    the members, where ``arguments`` say none. Files that vanish or shrink meanwhile do no harm; ``OSError`` is raised
+    when tar is missing or fails.
     """
-    loop = asyncio.get_running_loop()
-    program = shutil.which("tar")
-    read_end = child = None
-    with tempfile.TemporaryFile() as words, tempfile.TemporaryFile() as listed:
+
+    def __init__(self, directory_fd: int, arguments: Sequence[bytes], *, names: Sequence[bytes] = ()) -> None:
+        self._directory_fd = directory_fd
+        self._arguments = arguments
+        self._names = names
+        self._child: Child | None = None
+        self._output = -1
+        self._words: IO[bytes] | None = None
+        self._done = False
+
+    def __aiter__(self) -> TarStream:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._done:
+            raise StopAsyncIteration
         try:
-            if program is None:
-                raise FileNotFoundError("tar is not installed")
-            listed.write(b"".join(name + b"\0" for name in names))
+            if self._child is None:
+                self._start()
+            data = await self._read()
+            if data:
+                return data
+            await self._finish()
+        except BaseException:
+            await self.aclose()
+            raise
+        await self.aclose()
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Let go of everything; tar is killed if it still runs."""
+        self._done = True
+        for fd in (self._directory_fd, self._output):
+            if fd >= 0:
+                os.close(fd)
+        self._directory_fd = self._output = -1
+        if self._words is not None:
+            self._words.close()
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()
+            await asyncio.shield(child.wait())
+
+    def _start(self) -> None:
+        program = shutil.which("tar")
+        if program is None:
+            raise FileNotFoundError("tar is not installed")
+        self._words = tempfile.TemporaryFile()  # noqa: SIM115 - closed by aclose
+        with tempfile.TemporaryFile() as listed:
+            listed.write(b"".join(name + b"\0" for name in self._names))
             listed.seek(0)
-            read_end, write_end = os.pipe()
+            self._output, write_end = os.pipe()
             try:
-                fds = {3: directory_fd, 4: listed.fileno()}
-                child = _spawn(program, arguments, fds, write_end, words.fileno())
+                fds = {3: self._directory_fd, 4: listed.fileno()}
+                self._child = _spawn(program, self._arguments, fds, write_end, self._words.fileno())
             finally:
                 os.close(write_end)
+        try:
+            fcntl.fcntl(self._output, fcntl.F_SETPIPE_SZ, _PIPE)
+        except OSError:
+            pass  # the user's share of pipe memory is used up
+        os.set_blocking(self._output, False)
+
+    async def _read(self) -> bytes:
+        while True:
             try:
-                fcntl.fcntl(read_end, fcntl.F_SETPIPE_SZ, _PIPE)
-            except OSError:
-                pass  # the user's share of pipe memory is used up
-            os.set_blocking(read_end, False)
-            ready = asyncio.Event()
-            while True:
+                return os.read(self._output, _PIECE)
+            except BlockingIOError:
+                loop = asyncio.get_running_loop()
+                ready = asyncio.Event()
+                loop.add_reader(self._output, ready.set)
                 try:
-                    data = os.read(read_end, _PIECE)
-                except BlockingIOError:
-                    ready.clear()
-                    loop.add_reader(read_end, ready.set)
-                    try:
-                        await ready.wait()
-                    finally:
-                        loop.remove_reader(read_end)
-                    continue
-                if not data:
-                    break
-                yield data
-            ended, child = child, None
-            code = await ended.wait()
-            if code not in (0, 1, 255):
-                words.seek(0)
-                said = words.read(2000).decode(errors="replace").strip()
-                raise OSError(f"tar ended with code {code}: {said}")
-        finally:
-            os.close(directory_fd)
-            if read_end is not None:
-                os.close(read_end)
-            if child is not None:
-                child.kill()
-                await child.wait()
+                    await ready.wait()
+                finally:
+                    loop.remove_reader(self._output)
+
+    async def _finish(self) -> None:
+        child, self._child = self._child, None
+        assert child is not None
+        assert self._words is not None
+        code = await child.wait()
+        # 1: some files changed meanwhile; 255: reaped by another part of the program
+        if code not in (0, 1, 255):
+            self._words.seek(0)
+            said = self._words.read(2000).decode(errors="replace").strip()
+            raise OSError(f"tar ended with code {code}: {said}")
 
 
 def _spawn(program: str, arguments: Sequence[bytes], fds: Mapping[int, int], output: int, words: int) -> Child:

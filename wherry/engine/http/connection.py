@@ -109,7 +109,7 @@ class Connection(asyncio.BufferedProtocol):
         self._notify()
         if self._linger_timer is not None:
             self._end_linger()
-        return not self.secure
+        return True
 
     def pause_writing(self) -> None:
         self._writing_paused = True
@@ -187,7 +187,8 @@ class Connection(asyncio.BufferedProtocol):
         elif self._duplex is not None:
             wanted = self._duplex.room > 0
         else:
-            wanted = self._parser.buffered < READ_AHEAD and not (self._body is not None and self._body.full)
+            # without a body no request is being served: what is buffered then is part of a head, which has its own limit
+            wanted = self._body is None or (self._parser.buffered < READ_AHEAD and not self._body.full)
         if wanted != self._reading and not self.eof:
             self._reading = wanted
             if wanted:
@@ -377,7 +378,7 @@ class Connection(asyncio.BufferedProtocol):
         self._finished = True
         unread = self._parser.buffered or not (self._body is None or self._body.complete)
         clean = self._duplex is None and self._failure is None and not unread
-        if self.eof or clean or not self._transport.can_write_eof():
+        if self.eof or clean:
             self.closed = True
             self._transport.close()
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -100,6 +101,12 @@ class Router:
                 self._send(exchange, operation, result)
             elif call.writer is not None:
                 call.writer.finish()
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # something the handler waited for was cancelled, not the handler
+            self._failed(exchange, operation, RuntimeError(f"{operation.id} was interrupted"))
         except Exception as error:
             self._failed(exchange, operation, error)
 

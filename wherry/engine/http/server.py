@@ -17,6 +17,7 @@ from wherry.engine.http import respond
 from wherry.engine.http.connection import Connection
 from wherry.engine.http.connection_exchange import Exchange
 from wherry.engine.http.connection_hangup import HangupWatch
+from wherry.engine.http.connection_tls import TlsLayer
 from wherry.engine.http.server_guard import Guard
 
 log = logging.getLogger(__name__)
@@ -77,8 +78,9 @@ class HttpServer:
     async def listen_tcp(self, host: str, port: int, ssl: tls.SSLContext | None = None) -> list[tuple[str, int]]:
         """Listen on TCP; returns the addresses, with the port chosen where ``port`` is 0. Raises ``OSError``."""
         self._guard = Guard({*self._names, host})
-        factory = self._factory(local=False, secure=ssl is not None)
-        server = await self.loop.create_server(factory, host, port, ssl=ssl, backlog=BACKLOG)
+        plain = self._factory(local=False, secure=ssl is not None)
+        factory = plain if ssl is None else lambda: TlsLayer(ssl, plain())
+        server = await self.loop.create_server(factory, host, port, backlog=BACKLOG)
         self._servers.append(server)
         return [sock.getsockname()[:2] for sock in server.sockets]
 

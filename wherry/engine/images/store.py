@@ -48,14 +48,12 @@ log = logging.getLogger(__name__)
 IMAGE, REFERENCE, LAYER, PENDING = "image", "reference", "layer", "pending"
 _ID_PREFIX = re.compile(r"[0-9a-f]+")
 
-
 __all__ = ["Filters", "Image", "Images", "InUse", "User"]
 
 Filters = Mapping[str, Sequence[str]]
 _Summaries = list[ImageSummary]
 _History = list[ImageHistoryResponseItem]
 _Deleted = list[ImageDeleteResponseItem]
-_Names = list[str]
 _Paths = list[Path]
 
 

@@ -64,11 +64,15 @@ def ensure_bridge(name: str, mac: str, gateway: IPv4Interface) -> None:
     Raises ``OSError``.
     """
     with Netlink() as host:
-        host.send(netlink.new_bridge(name, mac, outer_mtu()))
+        host.send(netlink.new_bridge(name, mac))
         link = host.link(name)
         if link is None:
             raise NetlinkError(errno.ENODEV, f"bridge {name} vanished")
-        host.send(netlink.add_address(link.index, gateway), netlink.link_up(link.index))
+        host.send(
+            netlink.set_mtu(link.index, outer_mtu()),
+            netlink.add_address(link.index, gateway),
+            netlink.link_up(link.index),
+        )
     netns.set_sysctl(f"ipv4/conf/{name}/route_localnet", "1")
     if netns.get_sysctl("ipv4/ip_forward") == "0":
         log.info("turning on net.ipv4.ip_forward, without which containers reach nothing beyond this machine")

@@ -119,14 +119,13 @@ def mac_bytes(mac: str) -> bytes:
 # messages
 
 
-def new_bridge(name: str, mac: str, mtu: int) -> Message:
+def new_bridge(name: str, mac: str) -> Message:
     """``mac`` is set so that it stays: left to itself a bridge takes the lowest of its ports' and changes with them."""
     info = _attribute(_INFO_KIND, b"bridge\0")
     body = (
         _LINK.pack(0, 0, 0, 0, 0)
         + _name(_IFLA_IFNAME, name)
         + _attribute(_IFLA_ADDRESS, mac_bytes(mac))
-        + _number(_IFLA_MTU, mtu)
         + _attribute(_IFLA_LINKINFO | _NESTED, info)
     )
     return Message(RTM_NEWLINK, _CREATE | _EXCLUSIVE, body, f"create bridge {name}", (errno.EEXIST,))
@@ -157,6 +156,12 @@ def new_veth(
 
 def link_up(index: int) -> Message:
     return Message(RTM_NEWLINK, 0, _LINK.pack(0, 0, index, _IFF_UP, _IFF_UP), f"set link {index} up")
+
+
+def set_mtu(index: int, mtu: int) -> Message:
+    """A bridge keeps an MTU that is set so; one that it was made with goes with its last port."""
+    body = _LINK.pack(0, 0, index, 0, 0) + _number(_IFLA_MTU, mtu)
+    return Message(RTM_NEWLINK, 0, body, f"set MTU of link {index}")
 
 
 def delete_link(index: int) -> Message:

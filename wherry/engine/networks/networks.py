@@ -162,7 +162,7 @@ class Networks:
     def list(self, filters: view.Filters | None = None) -> Sequence[Network]:
         """NetworkList. Raises ``BadRequest`` for a filter that isn't one."""
         keep = view.select(self._networks.values(), filters or {}, {record.network for record in self._records()})
-        return [view.describe(record) for record in keep]
+        return [view.describe(record) for record in sorted(keep, key=lambda record: record.created)]
 
     def inspect(self, name: str, container_names: Mapping[str, str] | None = None) -> Network:
         """NetworkInspect, with its running containers; ``container_names`` maps their ids to names.
@@ -271,9 +271,11 @@ class Networks:
         """Take an address and host ports, or raise with nothing taken."""
         if asked.ipam_config and asked.ipam_config.ipv4_address and network.default:
             raise BadRequest("user specified IP address is supported on user defined networks only")
-        if asked.mac_address:
+        # with an endpoint's id it isn't a wish, but what an earlier run had: it went with that run's address
+        mac = "" if asked.endpoint_id else asked.mac_address
+        if mac:
             try:
-                mac_bytes(asked.mac_address)
+                mac_bytes(mac)
             except ValueError as error:
                 raise BadRequest(str(error)) from None
         addresses = self._addresses[network.id]
@@ -288,7 +290,7 @@ class Networks:
             raise ServerError(str(error)) from None
         except ValueError:
             raise BadRequest(f"invalid IPv4 address: {asked.ipam_config}") from None
-        record.mac = asked.mac_address or mac_for(record.interface.ip)
+        record.mac = mac or mac_for(record.interface.ip)
         record.veth = f"v{self._tag}{secrets.token_hex(3)}"
         try:
             record.ports = self._ports.allocate(wishes)

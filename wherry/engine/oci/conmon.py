@@ -139,7 +139,7 @@ async def _launch(
         try:
             child = spawn(
                 argv,
-                env={"_OCI_SYNCPIPE": "3", "TZ": "UTC", "PATH": os.defpath},
+                env={"_OCI_SYNCPIPE": "3"},
                 pass_fds={3: write_end},
             )
         except OSError as error:

@@ -87,9 +87,6 @@ class ExecProcess:
             elif tty and process.get("consoleSize"):
                 pipes.resize(process["consoleSize"]["height"], process["consoleSize"]["width"])
 
-            started = asyncio.Event()
-            watch = Inotify(work, lambda name: started.set() if name in ("pid", None) else None)
-            stack.callback(watch.close)
             try:
                 child = spawn(
                     runtime.command(*arguments, container_id),
@@ -101,7 +98,7 @@ class ExecProcess:
                 raise RuntimeFailure(f"{EXEC_PREFIX}{runtime.path}: {error.strerror}: unknown") from error
             pipes.close_child()
             ended = asyncio.ensure_future(child.wait())
-            waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(started.wait())]
+            waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(_appears(work, "pid"))]
             if console:
                 waits.append(asyncio.ensure_future(console.receive()))
             try:
@@ -111,6 +108,8 @@ class ExecProcess:
                 raise RuntimeFailure(f"{EXEC_PREFIX}no answer within {deadline:g} s: unknown") from None
             except BaseException:
                 child.kill()
+                with suppress(OSError):
+                    os.kill(_read_pid(work / "pid") or child.pid, signal.SIGKILL)
                 raise
             finally:
                 for wait in waits:
@@ -238,7 +237,9 @@ class ExecProcess:
         return self._process is not None and self._process.signal(number)
 
     async def wait(self) -> int:
-        """The exit code, 128 + n after signal n; all output has been handed over by then. To be called once.
+        """The exit code, 128 + n after signal n; all output has been handed over by then.
+
+        To be called once, and always: it also lets go of the pipes.
 
         Output paused by ``pause_output`` is waited for as long as the pause lasts.
         """
@@ -348,6 +349,22 @@ class _Console:
     def _drop(self) -> None:
         if self.terminal >= 0:
             os.close(self.take())
+
+
+async def _appears(directory: Path, name: str) -> None:
+    """Until a file is there and complete."""
+    found = asyncio.Event()
+    try:
+        watch = Inotify(directory, lambda which: found.set() if which in (name, None) else None)
+    except OSError:  # no watches left on this machine
+        while _read_pid(directory / name) <= 0:
+            await asyncio.sleep(0.005)
+        return
+    try:
+        if _read_pid(directory / name) <= 0:
+            await found.wait()
+    finally:
+        watch.close()
 
 
 async def _first(ended: asyncio.Future[int], waits: list[asyncio.Future[Any]]) -> None:

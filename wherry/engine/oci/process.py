@@ -30,6 +30,9 @@ __all__ = [
 # Python ignores SIGPIPE and SIGXFSZ, the embedding program perhaps more: what we start begins with the defaults.
 _DEFAULT_SIGNALS = [s for s in signal.valid_signals() if s not in (signal.SIGKILL, signal.SIGSTOP)]
 
+SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+ENVIRONMENT = {"PATH": SEARCH, "LC_ALL": "C", "TZ": "UTC"}
+
 
 def start_time(pid: int) -> int:
     """When the process started, in clock ticks since boot; with the pid it names a process for good. 0 if gone."""
@@ -138,7 +141,8 @@ def spawn(
     stderr: int | None = None,
     pass_fds: Mapping[int, int] | None = None,
 ) -> Child:
-    """Start a program (absolute path in ``argv[0]``) in a session of its own with default signals.
+    """Start a program (absolute path in ``argv[0]``) in a session of its own with default signals and a small
+    environment: what a service manager or a user left in ours (NOTIFY_SOCKET, locales) is not the runtime's business.
 
     File descriptors not given are /dev/null; ``pass_fds`` maps numbers in the child (3 …) to ours. Nothing
     else is inherited. Raises ``OSError`` when the program cannot be executed.
@@ -159,7 +163,7 @@ def spawn(
         pid = os.posix_spawn(
             argv[0],
             list(argv),
-            dict(os.environ if env is None else env),
+            {**ENVIRONMENT, **(env or {})},
             file_actions=actions,
             setsid=True,
             setsigmask=[],

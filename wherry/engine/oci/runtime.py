@@ -13,15 +13,15 @@ from typing import Any
 
 from wherry.engine.oci import tool
 from wherry.engine.oci.errors import RuntimeFailure
+from wherry.engine.oci.process import SEARCH
 from wherry.engine.oci.seccomp import FilterCache
 
-__all__ = ["Runtime", "RuntimeFailure", "find_conmon"]
+__all__ = ["Runtime", "RuntimeFailure", "find_conmon", "find_init"]
 
 log = logging.getLogger(__name__)
 
 KNOWN = ("crun", "runc")
 DEADLINE = 60.0
-_SBIN = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _VERSION = re.compile(r"version:? ([0-9][^\s]*)")
 _CONTAINER_ID = re.compile(r"[A-Za-z0-9_.-]+")
 
@@ -50,7 +50,7 @@ class Runtime:
         """
         names = (wanted,) if wanted else KNOWN
         for name in names:
-            path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:{_SBIN}")
+            path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:{SEARCH}")
             if not path:
                 continue
             try:
@@ -156,7 +156,16 @@ class Runtime:
 
 def find_conmon() -> str:
     """The monitor's path. Raises ``RuntimeFailure`` that says what to install."""
-    path = shutil.which("conmon", path=f"{os.environ.get('PATH', '')}:{_SBIN}:/usr/libexec/podman:/usr/lib/podman")
+    path = shutil.which("conmon", path=f"{os.environ.get('PATH', '')}:{SEARCH}:/usr/libexec/podman:/usr/lib/podman")
     if not path:
         raise RuntimeFailure("no monitor found: install conmon, on Debian by: apt-get install conmon")
     return path
+
+
+def find_init() -> str:
+    """A static init for HostConfig.Init, to be bound into containers. Raises ``RuntimeFailure``."""
+    for name in ("docker-init", "tini-static", "catatonit"):
+        path = shutil.which(name, path=f"{SEARCH}:/usr/libexec/docker:/usr/libexec/podman")
+        if path:
+            return path
+    raise RuntimeFailure("no init for containers found: install tini, on Debian by: apt-get install tini")

@@ -19,6 +19,7 @@ from wherry.engine.containers import (
     resize,
     start,
     stop,
+    top,
     update,
 )
 from wherry.engine.containers import list as list_verb
@@ -127,9 +128,8 @@ async def prune_containers(engine: Engine, call: Call) -> object:
 
 
 async def top_container(engine: Engine, call: Call) -> object:
-    from wherry.engine.containers import top
-
-    return await top.top(engine.containers, call.params["id"], call.query.ps_args)
+    container = engine.containers.find(call.params["id"])
+    return await top.top(container, engine.containers.parts.cgroups, call.query.ps_args)
 
 
 async def changes_container(engine: Engine, call: Call) -> object:

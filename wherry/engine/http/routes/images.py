@@ -29,12 +29,13 @@ async def list_images(engine: Engine, call: Call) -> object:
         query.filters,
         all=bool(query.all),
         shared_size=bool(query.shared_size),
+        version=call.version,
         in_use=(lambda image_id: _in_use(engine, image_id)) if call.version >= (1, 44) else None,
     )
 
 
 async def inspect_image(engine: Engine, call: Call) -> object:
-    return engine.images.inspect(call.params["name"])
+    return engine.images.inspect(call.params["name"], version=call.version)
 
 
 async def history(engine: Engine, call: Call) -> object:

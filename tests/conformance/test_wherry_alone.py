@@ -1,0 +1,157 @@
+"""What Wherry's engine promises beyond the comparison: clear answers for what is not there yet, and nothing left behind."""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.support.engines import Engine
+from tests.support.http import eventually
+from tests.support.machine import Holdings, holdings
+
+NOT_YET = [
+    ("POST", "/images/create?fromImage=busybox&tag=latest", None),
+    ("POST", "/build", b""),
+    ("POST", "/networks/create", {"Name": "mine"}),
+    ("POST", "/images/busybox/push?tag=x", None),
+    ("POST", "/session", None),
+]
+
+
+@pytest.mark.parametrize(("method", "target", "body"), NOT_YET)
+def test_what_is_not_there_yet_says_so(wherry: Engine, method: str, target: str, body: Any) -> None:
+    options: dict[str, Any] = {"json": body} if isinstance(body, dict) else {"body": body}
+    if isinstance(body, bytes):
+        options["headers"] = {"Content-Type": "application/x-tar"}
+    answer = wherry.http.call(method, target, **options)
+    assert answer.status == 501, answer
+    assert len(answer.message) > 30, "one sentence that says what works"
+
+
+@pytest.mark.parametrize("target", ["/swarm", "/nodes", "/services", "/tasks", "/secrets", "/configs"])
+def test_the_swarm_family_answers_as_outside_a_swarm(wherry: Engine, target: str) -> None:
+    answer = wherry.http.get(target)
+    assert answer.status == 503
+    assert answer.message.startswith("This node is not a swarm manager.")
+
+
+def test_plugins_are_an_empty_list(wherry: Engine) -> None:
+    answer = wherry.http.get("/plugins")
+    assert (answer.status, answer.json) == (200, [])
+
+
+def life(engine: Engine, name: str) -> int:
+    """The whole life of a container of ``true``; its exit code."""
+    container = engine.create("true", name=name)
+    engine.start(container)
+    code = engine.wait(container)
+    assert engine.http.delete(f"/containers/{container}").status == 204
+    return code
+
+
+def settled(engine: Engine) -> Holdings:
+    """What the idle engine holds; with what it makes once and keeps, such as its bridge."""
+    engine.remove_all()
+    life(engine, "first")
+
+    def quiet() -> Holdings | None:
+        seen = holdings(engine.root, mark_of(engine))
+        return None if seen.processes or any(link.startswith("v") for link in seen.links) else seen
+
+    found: Holdings = eventually(quiet, within=10, what="a quiet engine")
+    return found
+
+
+def mark_of(engine: Engine) -> str:
+    """The id in the names of the engine's kernel objects."""
+    return hashlib.sha256(str(engine.root / "data").encode()).hexdigest()[:8]
+
+
+BAD_CREATES: list[dict[str, Any]] = [
+    {"Image": "nosuch"},
+    {"Image": 7},
+    {"Cmd": ["x"], "HostConfig": {"Memory": "64"}},
+    {"HostConfig": {"Memory": 5}},
+    {"HostConfig": {"Binds": ["/a:b"]}},
+    {"HostConfig": {"Mounts": [{"Type": "bind", "Source": "/nope", "Target": "/x"}]}},
+    {"HostConfig": {"CapAdd": ["NOPE"]}},
+    {"HostConfig": {"RestartPolicy": {"Name": "sometimes"}}},
+    {"HostConfig": {"PortBindings": {"abc": [{}]}}},
+    {"HostConfig": {"Runtime": "nope"}},
+    {"HostConfig": {"LogConfig": {"Type": "nope"}}},
+    {"Env": ["=x"]},
+    {"WorkingDir": "rel"},
+    {"StopSignal": "NOPE"},
+]
+
+
+def test_bad_input_leaves_nothing_behind(wherry: Engine) -> None:
+    before = settled(wherry)
+    for body in BAD_CREATES:
+        answer = wherry.try_create("true", name="bad", **body)
+        assert answer.status in (400, 404, 500), (body, answer)
+        assert answer.message
+    for body in (b"", b"{", b"[]", b"nonsense", b'{"Image":"busybox"}x', b"[" * 100_000, b'{"a":' * 10_000):
+        answer = wherry.http.post("/containers/create", body=body, headers={"Content-Type": "application/json"})
+        assert answer.status == 400, (body[:20], answer)
+    for target in ("/containers/x%00y/json", "/containers/" + "a" * 5000 + "/json", "/containers/..%2f..%2fetc/json"):
+        assert wherry.http.get(target).status in (301, 400, 404, 414)
+    assert wherry.http.get("/containers/json", query={"filters": {"name": ["(a+)+$" * 5]}}, timeout=5).status == 200
+    assert wherry.containers() == []
+    assert wherry.try_create("true", name="bad").status == 201
+    wherry.remove_all()
+    eventually(lambda: not holdings(wherry.root, mark_of(wherry)).more_than(before), within=10)
+
+
+FAILING_STARTS: list[dict[str, Any]] = [
+    {"Cmd": ["nosuchcommand"]},
+    {"Cmd": ["/etc"]},
+    {"User": "nosuchuser"},
+    {"User": "a\0b"},
+    {"Cmd": ["a\0b"]},
+    {"HostConfig": {"NetworkMode": "nonet"}},
+    {"HostConfig": {"NetworkMode": "container:nope"}},
+    {"HostConfig": {"LogConfig": {"Type": "json-file", "Config": {"max-size": "abc"}}}},
+]
+
+
+def test_failed_starts_leave_nothing_behind(wherry: Engine) -> None:
+    before = settled(wherry)
+    for body in FAILING_STARTS:
+        container = wherry.create(**({"Cmd": ["true"]} | body))
+        assert wherry.http.post(f"/containers/{container}/start").status in (400, 404, 500), body
+        assert wherry.http.delete(f"/containers/{container}").status == 204
+
+    def left() -> dict[str, list[str]]:
+        return holdings(wherry.root, mark_of(wherry)).more_than(before)
+
+    eventually(lambda: not left(), within=10, what=f"nothing left: {left()}")
+
+
+def test_two_hundred_containers_leave_nothing_behind(wherry: Engine) -> None:
+    before = settled(wherry)
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda number: life(wherry, f"many-{number}"), range(200))) == [0] * 200
+    assert wherry.containers() == []
+
+    def left() -> dict[str, list[str]]:
+        return holdings(wherry.root, mark_of(wherry)).more_than(before)
+
+    eventually(lambda: not left(), within=10, what="nothing left")
+
+
+def test_two_engines_side_by_side(wherry: Engine) -> None:
+    from tests.support.engines import prepared
+
+    with prepared("wherry") as other:
+        first = wherry.run_idle(name="same-name")
+        second = other.run_idle(name="same-name")
+        assert wherry.containers() == [first]
+        assert other.containers() == [second]
+        addresses = {e.inspect("same-name")["NetworkSettings"]["Gateway"] for e in (wherry, other)}
+        assert len(addresses) == 2
+        other.remove_all()
+        assert wherry.status(first) == "running"
