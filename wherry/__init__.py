@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from wherry.client.address import TlsFiles
     from wherry.client.results import ExecResult, Output, Ping, RunResult
     from wherry.client.timeouts import Timeouts
+    from wherry.embed import Engine
 
 __version__ = "0.1.0"
 
@@ -96,6 +97,7 @@ _HOMES = {
     "Ping": "wherry.client.results",
     "RunResult": "wherry.client.results",
     "Timeouts": "wherry.client.timeouts",
+    "Engine": "wherry.embed",
 }
 
 STDOUT, STDERR = 1, 2
@@ -115,6 +117,7 @@ __all__ = [
     "ContainerCreateRequest",
     "ContainerUpdateRequest",
     "EndpointSettings",
+    "Engine",
     "ExecResult",
     "Forbidden",
     "HealthConfig",

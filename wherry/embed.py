@@ -20,75 +20,189 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from wherry.api.errors import ConnectError
 
 if TYPE_CHECKING:
-    from wherry.engine.engine import Engine
+    import wherry.engine.engine as core
+    from wherry.client._async.client import AsyncClient
+    from wherry.client._sync.client import Client
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 
-class EmbeddedEngine:
-    """An engine on a thread of its own.
+class Engine:
+    """An engine inside this process, on a thread of its own.
 
-    >>> with EmbeddedEngine(data_root="/tmp/w/data", exec_root="/tmp/w/run") as engine:   # doctest: +SKIP
-    ...     client = engine.client()
+        with wherry.Engine(data_root="/tmp/w/data", exec_root="/tmp/w/run") as engine, engine.client() as docker:
+            docker.containers.run("busybox", "echo hello")
+
+    Works the same under ``async with``, with ``engine.async_client()``. ``ephemeral``: at the end every container is
+    stopped and removed; else they run on, and the next engine on the same roots finds them. ``runtime``: crun, runc or a
+    path. Installs no signal handler and changes nothing of the process.
     """
 
-    def __init__(self, **options: Any) -> None:
-        """Starts it; ``options`` are ``Engine``'s. Raises ``ConnectError`` when it cannot start, saying why."""
-        from wherry.engine.engine import Engine, EngineError
+    def __init__(
+        self,
+        data_root: Path | str | None = None,
+        exec_root: Path | str | None = None,
+        *,
+        runtime: str = "",
+        ephemeral: bool = False,
+    ) -> None:
+        self.data_root, self.exec_root = _roots(data_root, exec_root)
+        self._options: dict[str, Any] = {"runtime": runtime, "ephemeral": ephemeral}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._core: core.Engine | None = None
 
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="wherry-engine", daemon=True)
+    def start(self) -> Engine:
+        """Start it, recovering what an earlier engine left. Raises ``ConnectError`` that says why it cannot."""
+        from wherry.engine.engine import Engine as Core
+        from wherry.engine.engine import EngineError
+
+        if self._loop is not None:
+            return self
+        loop = self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=loop.run_forever, name="wherry-engine", daemon=True)
         self._thread.start()
-        self._closed = False
+        engine = Core(self.data_root, self.exec_root, **self._options)
         try:
-            self.engine: Engine = self.run(self._start(Engine, options))
-        except EngineError as error:
+            self._run(engine.start())
+        except BaseException as error:
             self._stop_loop()
-            raise ConnectError(f"no engine could be started in this process: {error}") from error
-        except BaseException:
-            self._stop_loop()
+            if isinstance(error, EngineError):
+                raise ConnectError(f"no engine could be started in this process: {error}") from error
             raise
+        self._core = engine
+        with _running_lock:
+            _running[self.data_root] = self
+        return self
 
-    @staticmethod
-    async def _start(make: Callable[..., Engine], options: dict[str, Any]) -> Engine:
-        engine = make(**options)
-        await engine.start()
-        return engine
+    def close(self) -> None:
+        """Leave it; see ``ephemeral`` for what becomes of the containers."""
+        engine, self._core = self._core, None
+        if engine is None:
+            return
+        with _running_lock:
+            _running.pop(self.data_root, None)
+        try:
+            self._run(engine.close())
+        finally:
+            self._stop_loop()
 
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine on the engine's loop and return its result."""
+    def dial(self) -> socket.socket:
+        """A new connection to the engine: the client's end of a socket pair. Raises ``ConnectError`` once it is closed."""
+        engine = self._core
+        if engine is None:
+            raise ConnectError("the engine in this process is closed")
+
+        async def connect() -> socket.socket:
+            return engine.connect()
+
+        return self._run(connect())
+
+    def serve(self, host: str) -> None:
+        """Listen on ``unix:///path`` too, for other programs. Raises ``ConnectError`` for an address it cannot use."""
+        from wherry.engine.engine import EngineError
+
+        if self._core is None:
+            raise ConnectError("the engine in this process is not started")
+        try:
+            self._run(self._core.serve(host))
+        except EngineError as error:
+            raise ConnectError(str(error)) from error
+
+    def client(self) -> Client:
+        """A client on this engine, over memory."""
+        from wherry.client._sync.client import connect
+
+        return connect(f"embedded:{self.data_root}")
+
+    def async_client(self) -> AsyncClient:
+        """An async client on this engine, over memory."""
+        from wherry.client._async.client import connect_async
+
+        return connect_async(f"embedded:{self.data_root}")
+
+    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        assert self._loop is not None
         future: concurrent.futures.Future[T] = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         return future.result()
 
-    def dial(self) -> socket.socket:
-        """A new connection to the engine: the client's end of a socket pair."""
-
-        async def connect() -> socket.socket:
-            return self.engine.connect()
-
-        return self.run(connect())
-
-    def close(self, *, stop_containers: bool = False) -> None:
-        """Leave the engine; containers run on unless ``stop_containers`` or an ephemeral engine."""
-        if not self._closed:
-            self._closed = True
-            try:
-                self.run(self.engine.close(stop_containers=stop_containers))
-            finally:
-                self._stop_loop()
-
     def _stop_loop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        loop, thread = self._loop, self._thread
+        self._loop = self._thread = None
+        if loop is not None and thread is not None:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
 
-    def __enter__(self) -> EmbeddedEngine:
-        return self
+    def __enter__(self) -> Engine:
+        return self.start()
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    async def __aenter__(self) -> Engine:
+        return await asyncio.to_thread(self.start)
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.to_thread(self.close)
+
+
+_running: dict[Path, Engine] = {}
+_running_lock = threading.RLock()
+
+
+class _Joined:
+    """A client's hold on an engine of this process; the last one's end closes an engine that a client started."""
+
+    def __init__(self, engine: Engine, holders: list[int]) -> None:
+        self._engine = engine
+        self._holders = holders
+        holders[0] += 1
+
+    def __call__(self) -> socket.socket:
+        return self._engine.dial()
+
+    def close(self) -> None:
+        self._holders[0] -= 1
+        if self._holders[0] == 0:
+            self._engine.close()
+
+
+_held: dict[Path, list[int]] = {}
+
+
+def connect_embedded(data_root: str | None = None) -> Callable[[], socket.socket]:
+    """What ``connect("embedded:")`` calls: start an engine on the root, or join the one in this process.
+
+    Each call of the result is a new connection. Raises ``ConnectError``.
+    """
+    root, _ = _roots(data_root, None)
+    with _joining:
+        engine = _running.get(root)
+        if engine is None:
+            engine = Engine(root).start()
+            _held[root] = [0]
+        elif root not in _held:
+            return engine.dial  # somebody else's, who closes it
+        return _Joined(engine, _held[root])
+
+
+_joining = threading.Lock()
+
+
+def _roots(data_root: Path | str | None, exec_root: Path | str | None) -> tuple[Path, Path]:
+    """Both roots; another data root than the default has an exec root of its own beside the default one."""
+    from wherry.engine.engine import DATA_ROOT, EXEC_ROOT
+    from wherry.engine.store.layout import Layout
+
+    data = Path(data_root or DATA_ROOT).absolute()
+    if exec_root:
+        return data, Path(exec_root).absolute()
+    if data == DATA_ROOT:
+        return data, EXEC_ROOT
+    return data, EXEC_ROOT.with_name(f"wherry-{Layout(data, EXEC_ROOT).tag}")
 
 
 def serve(
@@ -121,9 +235,10 @@ async def _serve(
     runtime: str,
     ready: Callable[[], None],
 ) -> int:
-    from wherry.engine.engine import Engine, EngineError
+    from wherry.engine.engine import Engine as Core
+    from wherry.engine.engine import EngineError
 
-    engine = Engine(data_root, exec_root, runtime=runtime)
+    engine = Core(data_root, exec_root, runtime=runtime)
     try:
         await engine.start()
         for host in hosts:

@@ -87,6 +87,8 @@ class Machine:
             tty=given.tty,
             **options,
         )
+        if self.runtime.filters:
+            self.runtime.filters.learn(given.id, (bundle / "config.json").read_bytes())
         running = Running(self, given.id, bundle, launched)
         await running.attach()
         return running

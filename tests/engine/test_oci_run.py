@@ -226,9 +226,10 @@ def test_a_launch_that_is_cancelled_leaves_nothing_running(run: Run) -> None:
             task = asyncio.ensure_future(machine.create(machine.spec("sleep", "100")))
             await asyncio.sleep(delay)
             task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
+            await asyncio.wait({task})
             id = machine.started[-1]
+            if not task.cancelled():  # it was quicker
+                await machine.runtime.delete(id)
             assert not machine.runtime.knows(id)
             await asyncio.sleep(0.05)
             assert not [pid for pid in os.listdir("/proc") if pid.isdigit() and id.encode() in _command_line(pid)]

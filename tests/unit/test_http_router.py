@@ -216,6 +216,15 @@ def test_answers_that_cannot_be_encoded_are_500() -> None:
         assert "set-cookie" not in response.headers
 
 
+def test_handler_whose_work_was_cancelled_answers_500(caplog: pytest.LogCaptureFixture) -> None:
+    async def interrupted(call: Call) -> object:
+        work = asyncio.ensure_future(asyncio.sleep(10))
+        work.cancel()
+        return await work
+
+    assert asked(interrupted, get("/get/x"))[0].status == 500
+
+
 # -- values
 
 

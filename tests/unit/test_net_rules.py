@@ -91,6 +91,8 @@ def test_accepts_are_put_once_and_taken_back() -> None:
         "delete rule ip filter C handle 4\ndelete rule ip filter C handle 5"
     )
     assert forward.accepts_text("C", others, "t", []) == ""
+    restored = [rule(8, match("iifname", "wh-t"), {"xt": None}, {"accept": None})]
+    assert forward.accepts_text("C", restored + others, "t", []) == "delete rule ip filter C handle 8"
     again = forward.accepts_text("C", mine[:1], "t", ["wh-t"])
     assert again.startswith("delete rule ip filter C handle 4\nadd rule")
 

@@ -167,12 +167,12 @@ class Engine:
             self._lock = None
 
     async def close(self, *, stop_containers: bool = False) -> None:
-        """Stop serving. Containers run on, unless ``stop_containers`` or an ephemeral engine."""
+        """Stop serving. Containers run on; with ``stop_containers``, or an ephemeral engine, all are removed."""
         if self._lock is None:
             return
         await self.http.close()
         if stop_containers or self.ephemeral:
-            await stop_all(self.containers, remove=self.ephemeral)
+            await stop_all(self.containers)
         self.containers.closing = True
         await self.containers.settle(SETTLE)
         if self.containers.exits is not None:

@@ -173,7 +173,6 @@ class AsyncTransport:
     async def _exchange(
         self, connection: AsyncConnection, request: Request, timeouts: Timeouts, versioned: bool
     ) -> AsyncAnswer:
-        connection.parser.expect(request.operation.method, hijack=request.operation.reply is Reply.HIJACK)
         failure: ProtocolError | None = None
         try:
             await self._send_head(connection, request, timeouts, versioned)
@@ -196,6 +195,7 @@ class AsyncTransport:
         self, connection: AsyncConnection, request: Request, timeouts: Timeouts, versioned: bool
     ) -> None:
         operation = request.operation
+        connection.parser.expect(operation.method, hijack=operation.reply is Reply.HIJACK)
         headers = [*self._headers, *request.headers]
         if operation.reply is Reply.HIJACK:
             headers += [("Connection", "Upgrade"), ("Upgrade", "tcp")]

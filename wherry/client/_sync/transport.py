@@ -172,7 +172,6 @@ class Transport:
             self._prepared = True
 
     def _exchange(self, connection: Connection, request: Request, timeouts: Timeouts, versioned: bool) -> Answer:
-        connection.parser.expect(request.operation.method, hijack=request.operation.reply is Reply.HIJACK)
         failure: ProtocolError | None = None
         try:
             self._send_head(connection, request, timeouts, versioned)
@@ -193,6 +192,7 @@ class Transport:
 
     def _send_head(self, connection: Connection, request: Request, timeouts: Timeouts, versioned: bool) -> None:
         operation = request.operation
+        connection.parser.expect(operation.method, hijack=operation.reply is Reply.HIJACK)
         headers = [*self._headers, *request.headers]
         if operation.reply is Reply.HIJACK:
             headers += [("Connection", "Upgrade"), ("Upgrade", "tcp")]

@@ -38,6 +38,7 @@ PIECE = 16384  # moby's entries are no longer (LOG3)
 _INLINE = 64 * 1024  # as much is read on the loop itself: a thread would cost more
 _LONGEST = 8192 + HEAD + 1  # of the monitor's lines
 _UNREACHED = 1 << 62
+_LOOK_BACK = 1 << 20
 # Seconds until a follower looks at the file by itself; doubled as long as nothing is there.
 _FIRST_LOOK = 0.02
 _LONGEST_QUIET = 2.0
@@ -354,24 +355,32 @@ class LogReader:
     def _seek_tail(self, tail: int, *, running: bool) -> int:
         """Go to where the last ``tail`` entries are ahead, and a few more: returns how many to skip.
 
-        Going back counts ends of lines only, and stops two lines early: a line of each stream may have begun before
-        that place. Going forward from there then counts entries as they are.
+        Going back counts whole lines only, and then a good way further: a line of either stream may have begun before
+        that place. Going forward from there counts entries as they are.
         """
         files = self.files.files
         if not files:
             return 0
         sizes = [file.size() for file in files[-1:]]
-        needed = tail + 2
+        needed = tail
         index = len(files) - 1
         offset = 0
         while True:
-            size = sizes[-1]
-            offset, found = _back(files[index], size, needed)
+            offset, found = _back(files[index], sizes[-1], needed)
             needed -= found
             if needed <= 0 or index == 0:
                 break
             index -= 1
             sizes.append(files[index].size())
+        further = _LOOK_BACK
+        while further > 0 and (offset or index):
+            if not offset:
+                index -= 1
+                sizes.append(files[index].size())
+                offset = sizes[-1]
+            start = _line_start(files[index], max(0, offset - further), offset)
+            further -= offset - start or further
+            offset = start
         for _ in range(index):
             self.files.drop_oldest()
         counter = LogParser(LogOptions(stdout=True), framed=False, skip=_UNREACHED)
@@ -393,6 +402,19 @@ class LogReader:
 
 class _Readable(Protocol):
     def read(self, offset: int, size: int) -> bytes: ...
+
+
+def _line_start(file: _Readable, place: int, end: int) -> int:
+    """The first start of a line at or behind ``place``; ``end`` when there is none before it."""
+    while 0 < place < end:
+        data = file.read(place - 1, min(BLOCK, end - place + 1))
+        cut = data.find(b"\n")
+        if cut >= 0:
+            return min(place + cut, end)
+        place += len(data)
+        if not data:
+            return end
+    return place
 
 
 def _back(file: _Readable, end: int, needed: int) -> tuple[int, int]:

@@ -98,16 +98,15 @@ def _number(text: str | None, container: Container) -> int:
         raise BadRequest(str(error)) from None
 
 
-async def stop_all(containers: Containers, *, remove: bool) -> None:
-    """Stop every running container, and remove all: what leaving an ephemeral engine does."""
+async def stop_all(containers: Containers) -> None:
+    """Stop every running container and remove all: what leaving an ephemeral engine does."""
     from wherry.engine.containers.delete import remove_container
 
     async def end(container: Container) -> None:
         container.keep = True
         if container.state.running:
             await stop_container(containers, container, stop_signal(container), None)
-        if remove:
-            await remove_container(containers, container, volumes=True)
+        await remove_container(containers, container, volumes=True)
 
     results = await asyncio.gather(*(end(container) for container in containers), return_exceptions=True)
     for result in results:

@@ -27,6 +27,7 @@ class TlsLayer(asyncio.Protocol):
         self.tls = context.wrap_bio(self.incoming, self.outgoing, server_side=True)
         self.raw: asyncio.Transport
         self.reading = True
+        self.ended = False  # our half is closed
         self._open = False
         self._eof = False
         self._timer: asyncio.TimerHandle | None = None
@@ -36,12 +37,14 @@ class TlsLayer(asyncio.Protocol):
         self._timer = asyncio.get_running_loop().call_later(HANDSHAKE_SECONDS, self.raw.abort)
 
     def data_received(self, data: bytes) -> None:
-        self.incoming.write(data)
-        self._step()
+        if not (self._eof or self.ended):  # else nobody wants it
+            self.incoming.write(data)
+            self._step()
 
     def eof_received(self) -> bool:
-        self.incoming.write_eof()
-        self._step()
+        if not self.ended:
+            self.incoming.write_eof()
+            self._step()
         if self._open:
             self._end_of_input()
         return self._open
@@ -61,15 +64,15 @@ class TlsLayer(asyncio.Protocol):
             self.protocol.connection_lost(exc)
 
     def flush(self) -> None:
-        if self.outgoing.pending:
+        if self.outgoing.pending and not self.raw.is_closing():
             self.raw.write(self.outgoing.read())
 
     def pump(self) -> None:
         """Hand on what has arrived, while it is wanted."""
-        while self.reading and not self._eof and not self.raw.is_closing():
-            buffer = self.protocol.get_buffer(-1)
+        while self.reading and not self._eof and not self.ended and not self.raw.is_closing():
+            buffer = cast(memoryview, self.protocol.get_buffer(-1))
             try:
-                size = self.tls.read(len(buffer), buffer)
+                size = cast(int, self.tls.read(len(buffer), buffer))
             except ssl.SSLWantReadError:
                 break
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
@@ -82,7 +85,8 @@ class TlsLayer(asyncio.Protocol):
                 self._end_of_input()
                 break
             self.protocol.buffer_updated(size)
-        self.flush()  # answers of the TLS layer itself
+        if not self.ended:
+            self.flush()  # answers of the TLS layer itself
 
     def _step(self) -> None:
         if not self._open:
@@ -117,10 +121,9 @@ class _TlsTransport(asyncio.Transport):
         super().__init__()
         self._layer = layer
         self._raw = layer.raw
-        self._ended = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        if self._ended or self._raw.is_closing():
+        if self._layer.ended or self._raw.is_closing():
             return
         view = memoryview(data)
         while view:
@@ -172,11 +175,11 @@ class _TlsTransport(asyncio.Transport):
 
     def _say_goodbye(self) -> None:
         """Send close_notify; the client's own is not waited for."""
-        if self._ended or self._raw.is_closing():
+        if self._layer.ended or self._raw.is_closing():
             return
-        self._ended = True
         try:
             self._layer.tls.unwrap()
         except ssl.SSLError:
             pass
         self._layer.flush()
+        self._layer.ended = True

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import logging
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 
 from wherry.engine.networks import netlink, netns
+from wherry.engine.networks.ipam import Addresses, choose_subnet
 from wherry.engine.networks.netlink import Netlink, NetlinkError
 
 log = logging.getLogger(__name__)
 
 MTU = 1500
+_LOCK = "/run/wherry-networks.lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +41,53 @@ def bridge_mac(tag: str) -> str:
     return "02:42:" + ":".join(tag[start : start + 2] for start in (0, 2, 4, 6))
 
 
-def occupied(except_for: str = "", *, older: bool = False) -> list[IPv4Network]:
-    """Every network that this machine has a route to or an address in, but by the link ``except_for``; with ``older``
-    only by links that were there before that one. Raises ``OSError``.
+def occupied(except_for: str = "") -> list[IPv4Network]:
+    """Every network that this machine has a route to or an address in, but by the link ``except_for``.
+
+    Raises ``OSError``.
     """
     with Netlink() as host:
         own = host.link(except_for) if except_for else None
-        limit = own.index if own is not None and older else 1 << 31
         found = [(route.interface, route.destination) for route in host.routes()]
         found += [(index, address.network) for index, address in host.addresses()]
-    return [net for index, net in found if net.prefixlen and index < limit and (own is None or index != own.index)]
+    return [net for index, net in found if net.prefixlen and (own is None or index != own.index)]
+
+
+@contextlib.contextmanager
+def _one_engine_at_a_time() -> Iterator[None]:
+    """Engines on one machine choose subnets one after the other, or two would choose the same."""
+    try:
+        fd = os.open(_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError:  # no /run to write to: then there is no other engine to wait for either
+        yield
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def claim(
+    name: str, mac: str, subnet: IPv4Network | None, *, in_use: bool, reserved: Sequence[IPv4Network] = ()
+) -> IPv4Network:
+    """Have the bridge up with its subnet, and return that.
+
+    A subnet that something else on this machine came to use is exchanged for the first free pool outside ``reserved``,
+    unless containers are in it. Raises ``OSError``, and ``NoAddress`` when no pool is free.
+    """
+    with _one_engine_at_a_time():
+        others = occupied(name)
+        if subnet is None or not in_use:
+            with Netlink() as host:
+                link = host.link(name)
+                has = [address.network for index, address in host.addresses() if link and index == link.index]
+            if subnet is None or any(subnet.overlaps(other) for other in others):
+                subnet = choose_subnet([*others, *reserved])
+            if link is not None and has != [subnet]:
+                remove_link(name)
+        ensure_bridge(name, mac, Addresses(subnet).gateway)
+    return subnet
 
 
 def outer_mtu() -> int:
@@ -73,13 +113,18 @@ def ensure_bridge(name: str, mac: str, gateway: IPv4Interface) -> None:
             netlink.add_address(link.index, gateway),
             netlink.link_up(link.index),
         )
-    netns.set_sysctl(f"ipv4/conf/{name}/route_localnet", "1")
-    if netns.get_sysctl("ipv4/ip_forward") == "0":
-        log.info("turning on net.ipv4.ip_forward, without which containers reach nothing beyond this machine")
-        try:
-            netns.set_sysctl("ipv4/ip_forward", "1")
-        except OSError as error:
-            log.warning("net.ipv4.ip_forward could not be turned on: %s", error)
+    _switch_on(f"ipv4/conf/{name}/route_localnet", "published ports are not reached on 127.0.0.1")
+    _switch_on("ipv4/ip_forward", "containers reach nothing beyond this machine")
+
+
+def _switch_on(name: str, without: str) -> None:
+    if netns.get_sysctl(name) == "1":
+        return
+    try:
+        netns.set_sysctl(name, "1")
+        log.info("net.%s is on now", name.replace("/", "."))
+    except OSError as error:
+        log.warning("net.%s could not be turned on, so %s: %s", name.replace("/", "."), without, error)
 
 
 def remove_link(name: str) -> bool:

@@ -59,8 +59,13 @@ def place(objects: Sequence[dict[str, Any]]) -> str | None:
 
 
 def present(objects: Iterable[dict[str, Any]], tag: str) -> list[dict[str, Any]]:
-    """This engine's rules among a chain's objects."""
-    return [rule for rule in (entry.get("rule") for entry in objects) if rule and rule.get("comment") == comment(tag)]
+    """This engine's rules among a chain's objects: by their comment, which a save and restore by iptables hides, or by
+    the bridge that they name."""
+    return [
+        rule
+        for rule in (entry.get("rule") for entry in objects)
+        if rule and (rule.get("comment") == comment(tag) or f'"wh-{tag}' in _interface(rule))
+    ]
 
 
 def accepts_text(chain: str, objects: Sequence[dict[str, Any]], tag: str, bridges: Iterable[str]) -> str:
@@ -74,14 +79,15 @@ def accepts_text(chain: str, objects: Sequence[dict[str, Any]], tag: str, bridge
         return ""
     lines = [f"delete rule ip filter {chain} handle {rule['handle']}" for rule in mine]
     theirs = [entry["rule"] for entry in objects if "rule" in entry and entry["rule"] not in mine]
-    closing = theirs[-1] if theirs and "return" in theirs[-1]["expr"][-1] else None
+    closing = theirs[-1] if theirs and "return" in (theirs[-1]["expr"] or [{}])[-1] else None
     where = f"insert rule ip filter {chain} handle {closing['handle']}" if closing else f"add rule ip filter {chain}"
     lines += [f'{where} {match} counter accept comment "{comment(tag)}"' for match in wanted]
     return "\n".join(lines)
 
 
 def _interface(rule: dict[str, Any]) -> str:
-    match = rule["expr"][0].get("match", {})
+    expressions = rule["expr"] or [{}]
+    match = expressions[0].get("match", {})
     return f'{match.get("left", {}).get("meta", {}).get("key")} "{match.get("right")}"'
 
 

@@ -18,7 +18,7 @@ import logging
 import secrets
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 import msgspec
@@ -371,16 +371,13 @@ class Networks:
     # bridges
 
     async def _elect_subnet(self, record: NetworkRecord) -> None:
-        """Choose a subnet that overlaps nothing; a machine that gives none is met again by the first container."""
-        others = [other.network for other in self._networks.values() if other.subnet and other.id != record.id]
+        """Name a subnet, to be shown and claimed by the first container; without one now, it is chosen then."""
         record.bridge = record.bridge or f"wh-{self._tag}"
         try:
-            subnet = choose_subnet([*await in_thread(bridge.occupied, record.bridge), *others])
+            subnet = choose_subnet([*await in_thread(bridge.occupied, record.bridge), *self._reserved(record)])
+            record.subnet = str(subnet)
         except (OSError, NoAddress) as error:
             log.warning("no subnet for network %s: %s", record.name, error)
-            return
-        record.subnet = str(subnet)
-        self._addresses.pop(record.id, None)
         self._put_network(record)
 
     async def _ensure(self, network: NetworkRecord, *, restore: bool = False) -> None:
@@ -398,27 +395,27 @@ class Networks:
                 ready = {*self._ready, network.id}
                 served = {other.bridge: other.network for other in self._networks.values() if other.id in ready}
                 await self._rules.restore(served, ports)
-            except (OSError, NftError) as error:
+            except (OSError, NftError, NoAddress) as error:
                 raise ServerError(f"failed to set up network {network.name}: {error}") from None
             self._ready.add(network.id)
 
     async def _ensure_bridge(self, network: NetworkRecord) -> None:
-        # two engines that start at once may choose alike: the later one moves on to the next pool
-        for _ in range(3):
-            in_use = any(record.network == network.id for record in self._records())
-            if not network.subnet or (not in_use and await self._overlapped(network)):
-                await in_thread(bridge.remove_link, network.bridge)
-                await self._elect_subnet(network)
-                if not network.subnet:
-                    raise OSError(errno.EADDRNOTAVAIL, "no free subnet")
-            await in_thread(bridge.ensure_bridge, network.bridge, bridge.bridge_mac(self._tag), network.gateway)
-            if in_use or not await self._overlapped(network, older=True):
-                break
+        subnet = await in_thread(
+            bridge.claim,
+            network.bridge,
+            bridge.bridge_mac(self._tag),
+            network.network if network.subnet else None,
+            in_use=any(record.network == network.id for record in self._records()),
+            reserved=self._reserved(network),
+        )
+        if str(subnet) != network.subnet:
+            network.subnet = str(subnet)
+            self._addresses.pop(network.id, None)
+            self._put_network(network)
         self._pool(network)
 
-    async def _overlapped(self, network: NetworkRecord, *, older: bool = False) -> bool:
-        others = await in_thread(bridge.occupied, network.bridge, older=older)
-        return any(network.network.overlaps(other) for other in others)
+    def _reserved(self, network: NetworkRecord) -> Sequence[IPv4Network]:
+        return [other.network for other in self._networks.values() if other.subnet and other.id != network.id]
 
     def _pool(self, network: NetworkRecord) -> Addresses:
         pool = self._addresses.get(network.id)

@@ -163,8 +163,6 @@ async def _launch(
     pid, message = report
     if pid <= 0:
         raise translate(message or "the monitor ended without a word", command)
-    if runtime.filters:
-        runtime.filters.learn(container_id, (bundle / "config.json").read_bytes())
     return Launched(pid, _read_pid(bundle / "conmon.pid"))
 
 

@@ -114,6 +114,7 @@ class ExecProcess:
             finally:
                 for wait in waits:
                     wait.cancel()
+                await asyncio.wait(waits)
             pid = _read_pid(work / "pid")
             if pid <= 0:
                 code = await ended
@@ -357,7 +358,7 @@ async def _appears(directory: Path, name: str) -> None:
     try:
         watch = Inotify(directory, lambda which: found.set() if which in (name, None) else None)
     except OSError:  # no watches left on this machine
-        while _read_pid(directory / name) <= 0:
+        while _read_pid(directory / name) <= 0:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
         return
     try:

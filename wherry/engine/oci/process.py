@@ -31,7 +31,7 @@ __all__ = [
 _DEFAULT_SIGNALS = [s for s in signal.valid_signals() if s not in (signal.SIGKILL, signal.SIGSTOP)]
 
 SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-ENVIRONMENT = {"PATH": SEARCH, "LC_ALL": "C", "TZ": "UTC"}
+ENVIRONMENT = {"PATH": SEARCH, "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 
 
 def start_time(pid: int) -> int:
