@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -14,6 +16,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--engines", default=",".join(ENGINES), help="engines the conformance tests run against (default: %(default)s)"
     )
+
+
+def pytest_report_header() -> list[str]:
+    """Which docker command line the tests drive."""
+    docker = shutil.which("docker")
+    if docker is None:
+        return ["docker command line: none on PATH"]
+    version = subprocess.run([docker, "--version"], capture_output=True, text=True, check=False).stdout.strip()
+    return [f"docker command line: {docker}, {version}"]
 
 
 def _names(config: pytest.Config) -> list[str]:

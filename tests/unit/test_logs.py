@@ -47,7 +47,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_LOG1_a_stream_must_be_chosen() -> None:
-    with pytest.raises(BadRequest, match="^Bad parameters: you must choose at least one stream$"):
+    with pytest.raises(BadRequest, match="must choose at least one stream"):
         log_options()
 
 

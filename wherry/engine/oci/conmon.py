@@ -67,22 +67,21 @@ async def launch(
     Raises ``RuntimeFailure`` (STA3). Whatever fails, nothing of the attempt is left; a caller that is cancelled is so
     once the attempt has been undone.
     """
-    attempt = asyncio.ensure_future(
-        _launch(
-            conmon=conmon,
-            runtime=runtime,
-            container_id=container_id,
-            name=name,
-            bundle=bundle,
-            exits=exits,
-            log_path=log_path,
-            command=command,
-            tty=tty,
-            stdin=stdin,
-            leave_stdin_open=leave_stdin_open,
-            deadline=deadline,
-        )
-    )
+    (exits / container_id).unlink(missing_ok=True)
+    argv = [conmon, "--api-version", "1", "-c", container_id, "-u", container_id, "-n", name]
+    argv += ["-r", runtime.path, "-b", str(bundle), "-p", str(bundle / "pid"), "--conmon-pidfile"]
+    argv += [str(bundle / "conmon.pid"), "--exit-dir", str(exits), "--persist-dir", str(bundle), "--full-attach"]
+    argv += ["--no-sync-log", "--log-level", "error", "-l", f"k8s-file:{log_path}" if log_path else "none"]
+    for argument in runtime.global_arguments:
+        argv += ["--runtime-arg", argument]
+    if tty:
+        argv.append("-t")
+    if stdin:
+        argv.append("-i")
+    if leave_stdin_open:
+        argv.append("--leave-stdin-open")
+
+    attempt = asyncio.ensure_future(_attempt(argv, bundle, command, deadline))
     try:
         return await asyncio.shield(attempt)
     except BaseException:
@@ -105,35 +104,7 @@ async def _undo(attempt: asyncio.Future[Launched], runtime: Runtime, container_i
         await runtime.delete(container_id)
 
 
-async def _launch(
-    *,
-    conmon: str,
-    runtime: Runtime,
-    container_id: str,
-    name: str,
-    bundle: Path,
-    exits: Path,
-    log_path: Path | None,
-    command: str,
-    tty: bool,
-    stdin: bool,
-    leave_stdin_open: bool,
-    deadline: float,
-) -> Launched:
-    (exits / container_id).unlink(missing_ok=True)
-    argv = [conmon, "--api-version", "1", "-c", container_id, "-u", container_id, "-n", name]
-    argv += ["-r", runtime.path, "-b", str(bundle), "-p", str(bundle / "pid"), "--conmon-pidfile"]
-    argv += [str(bundle / "conmon.pid"), "--exit-dir", str(exits), "--persist-dir", str(bundle), "--full-attach"]
-    argv += ["--no-sync-log", "--log-level", "error", "-l", f"k8s-file:{log_path}" if log_path else "none"]
-    for argument in runtime.global_arguments:
-        argv += ["--runtime-arg", argument]
-    if tty:
-        argv.append("-t")
-    if stdin:
-        argv.append("-i")
-    if leave_stdin_open:
-        argv.append("--leave-stdin-open")
-
+async def _attempt(argv: list[str], bundle: Path, command: str, deadline: float) -> Launched:
     read_end, write_end = os.pipe()
     try:
         try:
@@ -143,7 +114,7 @@ async def _launch(
                 pass_fds={3: write_end},
             )
         except OSError as error:
-            raise RuntimeFailure(f"starting the monitor {conmon} failed: {error.strerror}") from error
+            raise RuntimeFailure(f"starting the monitor {argv[0]} failed: {error.strerror}") from error
         finally:
             os.close(write_end)
         try:
