@@ -1,10 +1,11 @@
 """The client against its ceilings: raw sockets and bare Python, interleaved in one run. Ratios count.
 
-    python benchmarks/client.py [--rounds 5] [--engine-us 150]
+    python benchmarks/client.py [--rounds 5] [--engine-us 150] [--socket /run/docker.sock]
 
 Rows: import of ``wherry`` with a sync client over bare Python; inspect calls on one connection and 50 at once; output of
 a container demultiplexed from a source at memory speed. The engine is a stand-in process that answers from memory;
-``--engine-us`` lets it take as long for each answer as a real engine does (a real one takes 150 to 300 µs).
+``--engine-us`` lets it take as long for each answer as a real engine does (a real one takes 150 to 300 µs). With
+``--socket`` the inspect rows are of a real engine, which must have a container named ``bench``.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def serve(path: str, answer: bytes, busy_us: float) -> None:
                 connection.sendall(answer)
 
 
-REQUEST = b"GET /v1.43/containers/bench/json HTTP/1.1\r\nHost: docker\r\nUser-Agent: raw\r\n\r\n"
+REQUEST = b"GET /containers/bench/json HTTP/1.1\r\nHost: docker\r\nUser-Agent: raw\r\n\r\n"
 
 
 def complete(data: bytes) -> bool:
@@ -111,6 +112,8 @@ def complete(data: bytes) -> bool:
     if end < 0:
         return False
     at = data.find(b"Content-Length: ") + 16
+    if at < 16:
+        return data.endswith(b"\r\n0\r\n\r\n")  # chunked
     return len(data) >= end + 4 + int(data[at : data.index(b"\r", at)])
 
 
@@ -124,7 +127,7 @@ def raw_calls(path: str, count: int, *, decode: bool) -> float:
         while not complete(data):
             data += connection.recv(65536)
         if decode:
-            json.loads(data[data.index(b"\r\n\r\n") :])
+            json.loads(data[data.index(b"{") : data.rindex(b"}") + 1])
     return count / (time.perf_counter() - began)
 
 
@@ -257,6 +260,7 @@ def main() -> None:
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--calls", type=int, default=2000)
     arguments.add_argument("--engine-us", type=float, default=150)
+    arguments.add_argument("--socket")
     options = arguments.parse_args()
     count = options.calls
     with tempfile.TemporaryDirectory() as directory:
@@ -275,7 +279,10 @@ def main() -> None:
             "bare python, ms": (lambda: import_ms("pass"), None),
             "import wherry and sync client, ms": (lambda: import_ms(SYNC_CLIENT), None),
         }
-        for name, where in ((f"engine of {options.engine_us:g} µs", path), ("engine of 0 µs", quick)):
+        places = [(f"engine of {options.engine_us:g} µs", path), ("engine of 0 µs", quick)]
+        if options.socket:
+            places = [("real engine", options.socket)]
+        for name, where in places:
             raw, many = f"{name}: raw socket, calls/s", f"{name}: raw sockets, {AT_ONCE} at once"
             rows |= {
                 raw: (lambda w=where: raw_calls(w, count, decode=False), None),

@@ -41,6 +41,7 @@ class State(msgspec.Struct, kw_only=True):
     manually_stopped: bool = False
     run_id: str = ""  # of the run that was begun and not yet ended: intent, written before any effect
     sandbox: str = ""  # path of the network namespace
+    endpoints: dict[str, EndpointSettings] = msgspec.field(default_factory=dict)  # by network, as they are now
     ports: dict[str, list[PortBinding] | None] = msgspec.field(default_factory=dict)  # published now
 
     @property
@@ -87,7 +88,7 @@ class Spec(msgspec.Struct, kw_only=True):
     args: list[str]
     config: ContainerConfig
     host_config: HostConfig
-    networks: dict[str, EndpointSettings] = msgspec.field(default_factory=dict)
+    networks: dict[str, EndpointSettings] = msgspec.field(default_factory=dict)  # as asked for
     mounts: list[MountPoint] = msgspec.field(default_factory=list)
     runtime: str = ""
     state: State = msgspec.field(default_factory=State)

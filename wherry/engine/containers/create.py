@@ -169,10 +169,11 @@ def _networks(mode: str, request: CreateRequest) -> dict[str, EndpointSettings]:
             raise BadRequest("conflicting options: a container network mode and endpoints of its own")
         return {}
     name = "bridge" if mode == "default" else mode
-    settings_ = endpoints.pop("default", None) or endpoints.pop(name, None) or EndpointSettings()
+    first = endpoints.pop("default", None) or endpoints.pop(name, None) or EndpointSettings()
+    first.mac_address = request.config.mac_address or first.mac_address
     if mode in ("none", "host") and endpoints:
         raise Conflict(f"conflicting options: network mode {mode} and other networks")
-    return {name: settings_, **endpoints}
+    return {name: first, **endpoints}
 
 
 def write_description(layout: Layout, container: Container) -> None:

@@ -105,8 +105,8 @@ def port_map(container: Container) -> PortMap:
 def endpoints(container: Container, version: tuple[int, int] = (1, 43)) -> dict[str, EndpointSettings]:
     """The networks by name, with what the present run has of them."""
     result = {}
-    for name, endpoint in container.spec.networks.items():
-        shown = copy.copy(endpoint)
+    for name, asked in container.spec.networks.items():
+        shown = copy.copy(container.state.endpoints.get(name, asked))
         if version < (1, 45) and name not in ("bridge", "host", "none") and shown.aliases is not None:
             shown.aliases = [*shown.aliases, *({container.short_id} - set(shown.aliases))]
         result[name] = shown
@@ -121,7 +121,7 @@ def _network_settings(container: Container, version: tuple[int, int]) -> Network
         ports=port_map(container),
         networks=endpoints(container, version),
     )
-    bridge = container.spec.networks.get("bridge")
+    bridge = container.state.endpoints.get("bridge")
     if bridge is not None:
         settings.endpoint_id = bridge.endpoint_id
         settings.gateway = bridge.gateway

@@ -260,7 +260,7 @@ def _exit_code(text: str) -> int:
 
 
 def _in_network(container: Container, wanted: list[str]) -> bool:
-    for name, endpoint in container.spec.networks.items():
+    for name, endpoint in endpoints(container).items():
         for text in wanted:
             if text == name or (text and endpoint is not None and endpoint.network_id.startswith(text)):
                 return True

@@ -28,6 +28,7 @@ from wherry.wire.frames import STDERR, STDOUT
 
 _PATIENCE = 5.0  # seconds that what has passed live may take to be in the file, and a rotation to end
 _PAUSE = 0.005
+_TAIL = 64 * 1024  # more than the longest line
 _tag = itemgetter(TAG)
 _STREAMS = {STDOUT_FULL: STDOUT, STDOUT_PART: STDOUT, STDERR_FULL: STDERR, STDERR_PART: STDERR}
 
@@ -51,6 +52,12 @@ class LogSet:
     def reader(self, position: int) -> PlacedReader:
         """A reader that begins at ``position``; nothing is opened before its first ``read``."""
         return PlacedReader(self, position)
+
+    async def reader_at_end(self) -> PlacedReader:
+        """A reader of what the monitor writes from now on, by ``more``. Its ``position`` means nothing."""
+        reader = PlacedReader(self, 0)
+        await in_thread(reader.skip_all)
+        return reader
 
 
 class PlacedReader:
@@ -78,6 +85,23 @@ class PlacedReader:
                 raise OSError(f"the log {self._log.path.name} ends at {self.position}, before {target}")
             await asyncio.sleep(_PAUSE)
         return []
+
+    def more(self) -> list[tuple[int, bytes]]:
+        """The next pieces that are in the file already, as ``read`` gives them; none at the end of what is there."""
+        data = self._read(BLOCK)
+        return pieces(data[:-1].split(b"\n")) if data else []
+
+    def skip_all(self) -> None:
+        """Go to the end of the log, before a line that is only half written. Blocks."""
+        self._files = LogFiles(self._log.path)
+        while len(self._files.files) > 1:
+            self._files.drop_oldest()
+        if self._files.files:
+            newest = self._files.files[0]
+            end = newest.size()
+            start = max(0, end - _TAIL)
+            line = newest.read(start, end - start).rfind(b"\n") + 1
+            self._offset = start + line if line else end
 
     def close(self) -> None:
         if self._files is not None:

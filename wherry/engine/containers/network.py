@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+
 from wherry.api.models.networks import EndpointSettings
 from wherry.engine.containers.container import Container
 from wherry.engine.containers.registry import Containers
@@ -28,6 +30,7 @@ async def connect(containers: Containers, container: Container) -> None:
         return
     state.sandbox = ""
     state.ports = {}
+    state.endpoints = {}
     address = ""
     for name, asked in spec.networks.items():
         endpoint = await containers.parts.networks.connect(
@@ -40,7 +43,7 @@ async def connect(containers: Containers, container: Container) -> None:
             exposed=spec.config.exposed_ports or (),
             publish_all=host.publish_all_ports,
         )
-        spec.networks[name] = endpoint.settings(asked)
+        state.endpoints[name] = endpoint.settings(asked)
         state.ports |= endpoint.ports
         address = address or endpoint.ip_address
         if endpoint.sandbox is not None:
@@ -51,14 +54,10 @@ async def connect(containers: Containers, container: Container) -> None:
 async def disconnect(containers: Containers, container: Container) -> None:
     """Give addresses and ports back; what inspect shows of them goes too."""
     await containers.parts.networks.release(container.id)
-    for name, endpoint in container.spec.networks.items():
-        container.spec.networks[name] = EndpointSettings(
-            ipam_config=endpoint.ipam_config,
-            links=endpoint.links,
-            aliases=endpoint.aliases,
-            driver_opts=endpoint.driver_opts,
-            network_id=endpoint.network_id,
-        )
+    state = container.state
+    for name, endpoint in state.endpoints.items():
+        asked = container.spec.networks.get(name, EndpointSettings())
+        state.endpoints[name] = msgspec.structs.replace(asked, network_id=endpoint.network_id)
 
 
 def _write_files(containers: Containers, container: Container, address: str) -> None:

@@ -4,6 +4,10 @@ The monitor writes each piece to the log file first and then to the engine's one
 takes in the file follows from the piece, so ``Output`` always knows the place in the log up to which everything has
 passed: a listener that falls behind leaves the live stream with its place and is served from the file (attach.py), and
 rotation needs no polling (rotation.py).
+
+After the engine's own restart the place is not known to the byte: some pieces may have reached the file between the
+look at its size and the monitor's first packet to the new connection. For such a run the live stream only tells that
+there is more, and every listener is served from the file from the start.
 """
 
 from __future__ import annotations
@@ -36,11 +40,13 @@ class Output:
     """The live output of a container, over all of its runs.
 
     ``position`` counts the bytes that the log has taken since the container's first run, rotated files included; None
-    while it is not known (after the engine's restart, until the log has been quiet, or with no log at all).
+    with no log at all. ``placed``: it is exact; else (the run began under an earlier engine) just near enough for
+    rotation.
     """
 
     def __init__(self) -> None:
         self.position: int | None = 0
+        self.placed = True
         self.on_growth: Callable[[int], None] | None = None
         self._listeners: list[Listener] = []
         self._followers: set[asyncio.Event] = set()

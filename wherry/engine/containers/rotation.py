@@ -3,15 +3,22 @@
 The monitor appends to one file. When what has passed fills ``max-size``, the engine renames ``log`` to ``log.1``
 (``log.1`` to ``log.2`` …) and has the monitor open a new file. The engine counts as output passes, so nothing is polled.
 Places in the log are logical: they count from the first byte ever written and go on over rotations.
+
+The monitor opens a new file by renaming it over ``log``: told to do so twice for one rename, it would throw away what it
+wrote in between. So it is told only while there is no ``log``, and an engine that finds a rotation cut off makes sure
+first that the word was never said.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import gzip
 import logging
 import os
 import shutil
+import struct
+import termios
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +33,13 @@ from wherry.engine.oci.conmon import reopen_log
 log = logging.getLogger(__name__)
 
 REOPEN = 5.0  # seconds that the monitor may take to open the new file
+_PAUSE = 0.002
+_HEARD = 0.1  # seconds from the monitor's reading of a word to its file, at most
 
 
 @dataclass(slots=True)
 class LogPlaces:
-    """Where the present log file begins in the logical count; ``ends`` of rotated files, newest first."""
+    """Where the present log file begins in the logical count; not to be believed while ``rotating``."""
 
     start: int = 0
     max_size: int = 0
@@ -54,6 +63,7 @@ def begin(
     ``adopted``: the run began under an earlier engine, and its monitor may be writing now.
     """
     output = container.output
+    output.placed = not adopted
     path = containers.layout.log(container.id)
     places = LogPlaces(max_size=max_size, max_file=max_file, compress=compress)
     container.log_places = places
@@ -63,14 +73,13 @@ def begin(
         return
     if not adopted:
         mark_run(path)
-    rotated = sum(size for size in (_size(file) for file in rotated_files(path)) if size)
-    places.start = rotated
-    output.position = rotated + _size(path)
-    if max_size:
-        output.on_growth = lambda position: _grown(containers, container, run, position)
-        _grown(containers, container, run, output.position)
-    else:
-        output.on_growth = None
+    places.start = _before(path)
+    output.position = places.start + _size(path)
+    output.on_growth = (lambda position: _grown(containers, container, run, position)) if max_size else None
+    if adopted and max_size and not path.exists():
+        _spawn(containers, container, run, places)
+    elif output.on_growth is not None:
+        output.on_growth(output.position)
 
 
 def rotated_files(path: Path) -> list[Path]:
@@ -85,6 +94,11 @@ def rotated_files(path: Path) -> list[Path]:
     return [entry for _, entry in sorted(found, reverse=True)]
 
 
+def _before(path: Path) -> int:
+    """Where the present file's count begins; a compressed file counts as it lies there: places only have to grow."""
+    return sum(_size(file) for file in rotated_files(path))
+
+
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
@@ -94,24 +108,30 @@ def _size(path: Path) -> int:
 
 def _grown(containers: Containers, container: Container, run: Run, position: int) -> None:
     places = container.log_places
-    if places is None or places.rotating or position - places.start < places.max_size:
-        return
+    if places is not None and not places.rotating and position - places.start >= places.max_size:
+        _spawn(containers, container, run, places)
+
+
+def _spawn(containers: Containers, container: Container, run: Run, places: LogPlaces) -> None:
     places.rotating = True
     containers.spawn(_rotate(containers, container, run, places), f"log rotation of {container.short_id}")
 
 
 async def _rotate(containers: Containers, container: Container, run: Run, places: LogPlaces) -> None:
     path = containers.layout.log(container.id)
+    newest = path.with_name(path.name + ".1")
     try:
-        await in_thread(_shift, path, places.max_file)
-        newest = path.with_name(path.name + ".1")
-        if not reopen_log(run.bundle):
+        if path.exists():
+            await in_thread(_shift, path, places.max_file)
+        else:  # a rotation was cut off in the middle
+            await _until_heard(run, path)
+        if not path.exists() and not reopen_log(run.bundle):
             return
         deadline = asyncio.get_running_loop().time() + REOPEN
         while not path.exists():
             if asyncio.get_running_loop().time() > deadline or run.over.is_set():
                 return
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(_PAUSE)
         # the monitor writes to the new file from here on: the old one's size is final
         places.start += _size(newest)
         if places.max_file == 1:
@@ -123,6 +143,27 @@ async def _rotate(containers: Containers, container: Container, run: Run, places
     finally:
         places.rotating = False
         container.output.wake()
+
+
+async def _until_heard(run: Run, path: Path) -> None:
+    """Wait until the monitor has dealt with every word it was told; a file that it opened upon one is there then."""
+    while not run.over.is_set() and not path.exists():
+        if not _unread(run.bundle / "ctl"):
+            await asyncio.sleep(_HEARD)
+            return
+        await asyncio.sleep(_PAUSE)
+
+
+def _unread(fifo: Path) -> int:
+    """Bytes in a fifo that nobody has read yet; 0 when it is not there."""
+    try:
+        fd = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return 0
+    try:
+        return int(struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0\0\0\0"))[0])
+    finally:
+        os.close(fd)
 
 
 def _shift(path: Path, max_file: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wherry.api.errors import NotImplementedYet
-from wherry.api.models.networks import NetworkContainer, NetworkPruneResponse
+from wherry.api.models.networks import NetworkPruneResponse
 from wherry.engine.http.call import Call
 
 if TYPE_CHECKING:
@@ -19,19 +19,8 @@ async def list_networks(engine: Engine, call: Call) -> object:
 
 
 async def inspect_network(engine: Engine, call: Call) -> object:
-    network = engine.networks.inspect(call.params["id"])
-    network.containers = {}
-    for container in engine.containers:
-        endpoint = container.spec.networks.get(network.name)
-        if endpoint is None or not container.state.pid or not endpoint.endpoint_id:
-            continue
-        network.containers[container.id] = NetworkContainer(
-            name=container.name,
-            endpoint_id=endpoint.endpoint_id,
-            mac_address=endpoint.mac_address,
-            ipv4_address=f"{endpoint.ip_address}/{endpoint.ip_prefix_len}" if endpoint.ip_address else "",
-        )
-    return network
+    names = {container.id: container.name for container in engine.containers}
+    return engine.networks.inspect(call.params["id"], names)
 
 
 async def prune(engine: Engine, call: Call) -> object:
