@@ -171,7 +171,9 @@ def test_restart_on_failure(docker: Docker) -> None:
 
 
 def test_out_of_memory(docker: Docker) -> None:
-    done = docker("run", "--name", "hungry", "-m", "64m", "--memory-swap", "64m", "busybox", "sh", "-c", "tail /dev/zero")
+    done = docker(
+        "run", "--name", "hungry", "-m", "64m", "--memory-swap", "64m", "busybox", "sh", "-c", "tail /dev/zero"
+    )
     assert done.returncode == 137
     assert docker.ok("inspect", "--format", "{{.State.OOMKilled}}", "hungry") == "true\n"
 
@@ -198,7 +200,19 @@ def test_settings_of_the_process(docker: Docker, tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     (tmp_path / "given").write_text("from the host")
     script = "id -u; pwd; echo $A; cat /c/given; touch /x 2>&1; touch /c/x 2>&1; touch /t/x && echo tmpfs"
-    options = ["--user", "user", "-w", "/tmp", "-e", "A=1", "--read-only", "--tmpfs", "/t:mode=1777", "-v", f"{tmp_path}:/c:ro"]
+    options = [
+        "--user",
+        "user",
+        "-w",
+        "/tmp",
+        "-e",
+        "A=1",
+        "--read-only",
+        "--tmpfs",
+        "/t:mode=1777",
+        "-v",
+        f"{tmp_path}:/c:ro",
+    ]
     out = docker.ok("run", "--rm", *options, "busybox", "sh", "-c", script)
     assert out.splitlines()[:3] == ["1000", "/tmp", "1"]
     assert "from the host" in out
@@ -245,7 +259,9 @@ def test_stats_and_events(docker: Docker, idle: Idle) -> None:
     row = json.loads(docker.ok("stats", "--no-stream", "--format", "json", "measured"))
     assert row["Name"] == "measured"
     assert re.match(r"[\d.]+[KMG]?i?B / ", row["MemUsage"])
-    seen = docker.ok("events", "--since", "1h", "--until", "0s", "--filter", "container=measured", "--format", "{{.Action}}")
+    seen = docker.ok(
+        "events", "--since", "1h", "--until", "0s", "--filter", "container=measured", "--format", "{{.Action}}"
+    )
     assert seen.split() == ["create", "start"]
 
 

@@ -37,7 +37,9 @@ def test_size_at_start_and_resize(docker: Docker) -> None:
 
 
 def test_ctrl_c_goes_to_the_container(docker: Docker) -> None:
-    with docker.terminal("run", "--rm", "-it", "busybox", "sh", "-c", "trap 'exit 9' INT; echo ready; sleep 1000") as terminal:
+    with docker.terminal(
+        "run", "--rm", "-it", "busybox", "sh", "-c", "trap 'exit 9' INT; echo ready; sleep 1000"
+    ) as terminal:
         terminal.expect(b"ready")
         terminal.type(CTRL_C)
         assert terminal.wait() == 9

@@ -27,7 +27,7 @@ def memory(pid: int) -> int:
 def test_docker_run_into_less(wherry_docker: Docker) -> None:
     engine = wherry_docker.engine
     before = memory(engine.pid)
-    command = f"BEGIN {{ for (i = 0; i < {LINES}; i++) printf \"%099d\\n\", i }}"
+    command = f'BEGIN {{ for (i = 0; i < {LINES}; i++) printf "%099d\\n", i }}'
     reader = wherry_docker.start("run", "--name", "long", "busybox", "awk", command, stdout=subprocess.PIPE)
     started = time.monotonic()
     assert reader.stdout is not None

@@ -66,9 +66,7 @@ def tar_of(files: Mapping[str, bytes] | list[tuple[tarfile.TarInfo, bytes]]) -> 
 
 
 def put(engine: Engine, container: str, path: str, archive: bytes, **query: Any) -> Answer:
-    return engine.http.put(
-        f"/containers/{container}/archive", query={"path": path} | query, body=archive, timeout=60
-    )
+    return engine.http.put(f"/containers/{container}/archive", query={"path": path} | query, body=archive, timeout=60)
 
 
 @pytest.mark.parametrize("method", ["HEAD", "GET", "PUT"])
@@ -134,7 +132,9 @@ def test_ARC4_names_in_the_archive(engine: Engine) -> None:
 
 def test_ARC4_running_containers_show_what_they_wrote(engine: Engine) -> None:
     container = engine.run_idle()
-    engine.exec(container, "sh", "-c", "echo live > /srv.txt; chown 1000:50 /srv.txt; chmod 4755 /srv.txt; ln /srv.txt /hard")
+    engine.exec(
+        container, "sh", "-c", "echo live > /srv.txt; chown 1000:50 /srv.txt; chmod 4755 /srv.txt; ln /srv.txt /hard"
+    )
     info = get(engine, container, "/srv.txt")["srv.txt"]
     assert (info.uid, info.gid, stat.S_IMODE(info.mode), info.size) == (1000, 50, 0o4755, 5)
     assert head(engine, container, "/srv.txt")["mode"] == SETUID | 0o755
@@ -161,7 +161,9 @@ def test_ARC5_read_only(engine: Engine, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("compress", [lambda data: data, gzip.compress, bz2.compress, lzma.compress], ids=["tar", "gz", "bz2", "xz"])
+@pytest.mark.parametrize(
+    "compress", [lambda data: data, gzip.compress, bz2.compress, lzma.compress], ids=["tar", "gz", "bz2", "xz"]
+)
 def test_ARC6_compressed_bodies(engine: Engine, compress: Any) -> None:
     container = engine.create("true")
     answer = put(engine, container, "/tmp", compress(tar_of({"f": b"content"})))

@@ -123,6 +123,13 @@ def test_ATT5_logs_and_stream(engine: Engine) -> None:
         assert output(both)[1] == b"before\nafter that\n"
 
 
+def test_ATT5_logs_and_stream_before_the_first_start(engine: Engine) -> None:
+    container = engine.create("echo", "first")
+    with engine.attach(container, logs=1) as both:
+        engine.start(container)
+        assert output(both)[1] == b"first\n"
+
+
 def test_ATT6_half_close_ends_stdin_and_output_goes_on(engine: Engine) -> None:
     container = engine.create("sort", **STDIN)
     with engine.attach(container) as attached:
@@ -207,7 +214,12 @@ def tty_cat(engine: Engine) -> str:
 
 @pytest.mark.parametrize(
     ("query", "keys"),
-    [({}, b"\x10\x11"), ({"detachKeys": "ctrl-x,y"}, b"\x18y"), ({"detachKeys": "ctrl-@"}, b"\0"), ({"detachKeys": "a"}, b"a")],
+    [
+        ({}, b"\x10\x11"),
+        ({"detachKeys": "ctrl-x,y"}, b"\x18y"),
+        ({"detachKeys": "ctrl-@"}, b"\0"),
+        ({"detachKeys": "a"}, b"a"),
+    ],
 )
 def test_ATT7_detach_keys(engine: Engine, query: dict[str, Any], keys: bytes) -> None:
     container = tty_cat(engine)

@@ -177,7 +177,10 @@ def test_archives(docker: wherry.Client) -> None:
     docker.containers.put_archive(id, "/tmp", out.getvalue())
     stat = docker.containers.archive_info(id, "/tmp/in.txt")
     assert (stat.name, stat.size) == ("in.txt", 5)
-    with docker.containers.archive(id, "/tmp/in.txt") as archive, tarfile.open(fileobj=io.BytesIO(archive.read())) as tar:
+    with (
+        docker.containers.archive(id, "/tmp/in.txt") as archive,
+        tarfile.open(fileobj=io.BytesIO(archive.read())) as tar,
+    ):
         assert tar.extractfile("in.txt").read() == b"hello"  # type: ignore[union-attr]
     with pytest.raises(wherry.NotFound):
         docker.containers.archive_info(id, "/nope")
@@ -259,7 +262,9 @@ def test_async_cancellation_frees_the_connection(engine: Engine) -> None:
 
 
 def test_a_stop_waits_and_a_kill_ends_it(docker: wherry.Client, engine: Engine) -> None:
-    id = docker.containers.create("busybox", ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 3600 & wait $!; done"]).id
+    id = docker.containers.create(
+        "busybox", ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 3600 & wait $!; done"]
+    ).id
     docker.containers.start(id)
     with docker.containers.logs(id, follow=True) as logs:
         next(iter(logs))

@@ -61,7 +61,10 @@ def test_CRE3_image_missing_and_platform(engine: Engine) -> None:
     answer = engine.http.post("/containers/create", query={"platform": "windows/amd64"}, json={"Image": "busybox"})
     assert (answer.status, "busybox" in answer.message) == (404, True)
     if not engine.is_dockerd:
-        assert "was found but does not match the specified platform: wanted windows/amd64, actual: linux/" in answer.message
+        assert (
+            "was found but does not match the specified platform: wanted windows/amd64, actual: linux/"
+            in answer.message
+        )
     answer = engine.http.post("/containers/create", query={"platform": "a/b/c/d/e"}, json={"Image": "busybox"})
     assert answer.status == 400
 

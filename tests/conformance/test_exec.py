@@ -139,7 +139,9 @@ def test_EXE4_no_stream_asked(engine: Engine) -> None:
 
 def test_EXE5_environment_user_and_directory(engine: Engine) -> None:
     container = engine.run_idle(Env=["OUTER=1", "BOTH=outer"], WorkingDir="/tmp")
-    _, out, _ = engine.exec(container, "sh", "-c", "echo $OUTER $BOTH $INNER; pwd; id -u", Env=["BOTH=inner", "INNER=2"])
+    _, out, _ = engine.exec(
+        container, "sh", "-c", "echo $OUTER $BOTH $INNER; pwd; id -u", Env=["BOTH=inner", "INNER=2"]
+    )
     assert out == b"1 inner 2\n/tmp\n0\n"
     _, out, _ = engine.exec(container, "sh", "-c", "pwd; id -u; echo $HOME", WorkingDir="/etc", User="user")
     assert out == b"/etc\n1000\n/home/user\n"

@@ -98,7 +98,9 @@ def test_devices(engine: Engine) -> None:
     assert code == 0
     lines = out.decode().split()
     assert lines[:2] == ["4", "4"]
-    assert {"null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts", "shm", "mqueue", "fd", "stdin"} <= set(lines)
+    assert {"null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts", "shm", "mqueue", "fd", "stdin"} <= set(
+        lines
+    )
     code, _, _ = engine.run_to_end("sh", "-c", "mknod /tmp/m b 1 1 && dd if=/tmp/m of=/dev/null bs=1 count=1")
     assert code != 0, "a device outside the list must not open"
 
@@ -112,7 +114,10 @@ def test_read_only_root(engine: Engine) -> None:
 
 def test_tmpfs(engine: Engine) -> None:
     code, out, _ = engine.run_to_end(
-        "sh", "-c", "grep ' /scratch ' /proc/mounts; stat -c %a /scratch", HostConfig={"Tmpfs": {"/scratch": "size=2m,mode=700"}}
+        "sh",
+        "-c",
+        "grep ' /scratch ' /proc/mounts; stat -c %a /scratch",
+        HostConfig={"Tmpfs": {"/scratch": "size=2m,mode=700"}},
     )
     assert code == 0
     mount, mode = out.decode().splitlines()
@@ -142,7 +147,9 @@ def test_mounts(engine: Engine, tmp_path: Path) -> None:
         {"Type": "bind", "Source": str(tmp_path), "Target": "/m", "ReadOnly": True},
         {"Type": "tmpfs", "Target": "/t", "TmpfsOptions": {"SizeBytes": 1 << 20}},
     ]
-    code, out, _ = engine.run_to_end("sh", "-c", "cat /m/f; touch /m/x || touch /t/x && echo ok", HostConfig={"Mounts": mounts})
+    code, out, _ = engine.run_to_end(
+        "sh", "-c", "cat /m/f; touch /m/x || touch /t/x && echo ok", HostConfig={"Mounts": mounts}
+    )
     assert (code, out) == (0, b"mountedok\n")
 
 
@@ -168,7 +175,12 @@ def test_cpu_and_pids_limits(engine: Engine) -> None:
     container = engine.run_idle(HostConfig={"NanoCpus": 500_000_000, "PidsLimit": 20, "CpuShares": 512})
     seen = b"".join(
         engine.exec(container, "cat", path)[1]
-        for path in ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu.max", "/sys/fs/cgroup/pids/pids.max", "/sys/fs/cgroup/pids.max")
+        for path in (
+            "/sys/fs/cgroup/cpu/cpu.cfs_quota_us",
+            "/sys/fs/cgroup/cpu.max",
+            "/sys/fs/cgroup/pids/pids.max",
+            "/sys/fs/cgroup/pids.max",
+        )
     )
     assert seen.split() in ([b"50000", b"20"], [b"50000", b"100000", b"20"])
     script = "i=0; while [ $i -lt 40 ]; do sleep 5 & i=$((i+1)); done; wait"
@@ -177,14 +189,19 @@ def test_cpu_and_pids_limits(engine: Engine) -> None:
 
 
 def test_ulimits_and_sysctls(engine: Engine) -> None:
-    host = {"Ulimits": [{"Name": "nofile", "Soft": 100, "Hard": 200}], "Sysctls": {"net.ipv4.ip_unprivileged_port_start": "81"}}
+    host = {
+        "Ulimits": [{"Name": "nofile", "Soft": 100, "Hard": 200}],
+        "Sysctls": {"net.ipv4.ip_unprivileged_port_start": "81"},
+    }
     script = "ulimit -Sn; ulimit -Hn; cat /proc/sys/net/ipv4/ip_unprivileged_port_start"
     assert engine.run_to_end("sh", "-c", script, HostConfig=host)[1].split() == [b"100", b"200", b"81"]
 
 
 def test_shm_size_and_oom_score(engine: Engine) -> None:
     script = "grep ' /dev/shm ' /proc/mounts; cat /proc/self/oom_score_adj"
-    mount, score = engine.run_to_end("sh", "-c", script, HostConfig={"ShmSize": 2 << 20, "OomScoreAdj": 500})[1].splitlines()
+    mount, score = engine.run_to_end("sh", "-c", script, HostConfig={"ShmSize": 2 << 20, "OomScoreAdj": 500})[
+        1
+    ].splitlines()
     assert (b"size=2048k" in mount, score) == (True, b"500")
 
 

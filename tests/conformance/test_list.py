@@ -22,7 +22,9 @@ def filtered(engine: Engine, **filters: Any) -> list[str]:
 
 
 def refusal(engine: Engine, **filters: Any) -> tuple[int, str]:
-    answer = engine.http.get("/containers/json", query={"filters": {k.replace("_", "-"): v for k, v in filters.items()}})
+    answer = engine.http.get(
+        "/containers/json", query={"filters": {k.replace("_", "-"): v for k, v in filters.items()}}
+    )
     return answer.status, answer.message
 
 
@@ -122,7 +124,10 @@ def test_LST7_exited_does_not_imply_all(engine: Engine) -> None:
 
 
 def test_LST7_publish_and_expose(engine: Engine) -> None:
-    ports = {"ExposedPorts": {"80/tcp": {}, "81/tcp": {}}, "HostConfig": {"PortBindings": {"80/tcp": [{"HostPort": ""}]}}}
+    ports = {
+        "ExposedPorts": {"80/tcp": {}, "81/tcp": {}},
+        "HostConfig": {"PortBindings": {"80/tcp": [{"HostPort": ""}]}},
+    }
     engine.run_idle(name="web", **ports)
     public = int(engine.inspect("web")["NetworkSettings"]["Ports"]["80/tcp"][0]["HostPort"])
     assert filtered(engine, publish=[str(public)]) == filtered(engine, publish=[f"{public}/tcp"]) == ["web"]

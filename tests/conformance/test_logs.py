@@ -61,7 +61,11 @@ def test_LOG4_timestamps_and_details(engine: Engine) -> None:
 def test_LOG4_details_show_the_chosen_labels(engine: Engine) -> None:
     log = {"Type": "json-file", "Config": {"labels": "colour,size", "env": "KEY"}}
     container = ended(
-        engine, "echo x", Labels={"colour": "red", "size": "a b", "z": "1"}, Env=["KEY=v"], HostConfig={"LogConfig": log}
+        engine,
+        "echo x",
+        Labels={"colour": "red", "size": "a b", "z": "1"},
+        Env=["KEY=v"],
+        HostConfig={"LogConfig": log},
     )
     ((_, data),) = frames(engine, container, details=1)
     assert data == b"KEY=v,colour=red,size=a+b x\n"
@@ -175,7 +179,9 @@ def test_LOG12_terminal(engine: Engine) -> None:
 
 
 def test_LOG13_a_stuck_reader_does_not_hold_up_the_container(engine: Engine) -> None:
-    container = engine.create("sh", "-c", "read go; dd if=/dev/zero bs=65536 count=64 2>/dev/null | tr '\\0' x; exit 4", OpenStdin=True)
+    container = engine.create(
+        "sh", "-c", "read go; dd if=/dev/zero bs=65536 count=64 2>/dev/null | tr '\\0' x; exit 4", OpenStdin=True
+    )
     engine.start(container)
     with engine.open_logs(container, follow=1), engine.attach(container, stdout=0, stderr=0) as attached:
         attached.send(b"go\n")

@@ -93,9 +93,16 @@ def test_names_are_resolved_by_the_hosts_servers(engine: Engine) -> None:
     for server in servers:
         if not server.startswith("127."):
             assert f"nameserver {server}" in resolv
-    host = {"Dns": ["192.0.2.53"], "DnsSearch": ["example.org"], "DnsOptions": ["ndots:2"], "ExtraHosts": ["other:192.0.2.9"]}
+    host = {
+        "Dns": ["192.0.2.53"],
+        "DnsSearch": ["example.org"],
+        "DnsOptions": ["ndots:2"],
+        "ExtraHosts": ["other:192.0.2.9"],
+    }
     resolv = engine.run_to_end("cat", "/etc/resolv.conf", "/etc/hosts", HostConfig=host)[1].decode()
-    assert {"nameserver 192.0.2.53", "search example.org", "options ndots:2", "192.0.2.9\tother"} <= set(resolv.splitlines())
+    assert {"nameserver 192.0.2.53", "search example.org", "options ndots:2", "192.0.2.9\tother"} <= set(
+        resolv.splitlines()
+    )
 
 
 def test_published_port(engine: Engine) -> None:

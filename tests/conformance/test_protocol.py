@@ -196,7 +196,9 @@ def test_P1_everything_else_is_true(engine: Engine, value: str) -> None:
     assert engine.http.get(f"/containers/{container}/logs", query={"stdout": value}).status == 200
 
 
-@pytest.mark.parametrize(("method", "target"), [("POST", "/containers/{}/stop?t=abc"), ("GET", "/containers/json?limit=abc")])
+@pytest.mark.parametrize(
+    ("method", "target"), [("POST", "/containers/{}/stop?t=abc"), ("GET", "/containers/json?limit=abc")]
+)
 def test_P2_bad_number(engine: Engine, method: str, target: str) -> None:
     container = engine.create("true")
     answer = engine.http.call(method, target.format(container))

@@ -36,7 +36,9 @@ def test_DEL2_second_delete(engine: Engine) -> None:
 def test_DEL2_concurrent_deletes(engine: Engine) -> None:
     container = engine.run_idle()
     statuses: list[int] = []
-    threads = [threading.Thread(target=lambda: statuses.append(delete(engine, container, "?force=1"))) for _ in range(4)]
+    threads = [
+        threading.Thread(target=lambda: statuses.append(delete(engine, container, "?force=1"))) for _ in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -13,7 +13,9 @@ from tests.support.http import eventually
 def actions(engine: Engine, container: str, until: str) -> list[str]:
     """What happened to the container and its networks, as the events tell it, up to an action."""
     seen: list[str] = []
-    with engine.http.open("GET", "/events", query={"since": 1, "filters": {"type": ["container", "network"]}}) as events:
+    with engine.http.open(
+        "GET", "/events", query={"since": 1, "filters": {"type": ["container", "network"]}}
+    ) as events:
         for event in events.json_values():
             attributes = event["Actor"]["Attributes"]
             if event["Type"] == "network" and attributes.get("container") == container:

@@ -77,7 +77,9 @@ def test_STP2_stop_timeout_of_the_container(engine: Engine) -> None:
 
 
 def test_STP2_minus_one_waits_for_the_container(engine: Engine) -> None:
-    container = engine.run("sh", "-c", "trap 'sleep 1; exit 11' TERM; echo ready; while :; do sleep 3600 & wait $!; done")
+    container = engine.run(
+        "sh", "-c", "trap 'sleep 1; exit 11' TERM; echo ready; while :; do sleep 3600 & wait $!; done"
+    )
     say_ready(engine, container)
     assert stop(engine, container, t=-1) == 204
     assert engine.state(container)["ExitCode"] == 11

@@ -163,7 +163,7 @@ def test_stats_and_ports(client: Any) -> None:
 def test_images(client: Any) -> None:
     image = client.images.get("busybox")
     assert image.tag("copied", "v1") is True
-    saved = b"".join(client.images.get("copied:v1").save(named=True))
+    saved = b"".join(client.images.get("copied:v1").save(named="copied:v1"))
     client.images.remove("copied:v1")
     (loaded,) = client.images.load(saved)
     assert loaded.id == image.id

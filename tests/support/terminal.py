@@ -22,7 +22,13 @@ class Terminal:
         self._set_size(slave, rows, columns)
         self.seen = b""
         self.process = subprocess.Popen(
-            command, stdin=slave, stdout=slave, stderr=slave, env=dict(env), start_new_session=True, preexec_fn=_take_tty
+            command,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=dict(env),
+            start_new_session=True,
+            preexec_fn=_take_tty,
         )
         os.close(slave)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import stat
 import subprocess
 import tarfile
@@ -96,18 +95,18 @@ def test_files_directories_links_and_their_attributes(root: Root) -> None:
 
 
 def test_ARC7_names_stay_below_the_target(root: Root) -> None:
-    root.put(archive(("/abs/f", {"data": b"1"}), ("a/../b", {"data": b"2"}), ("./c/./d", {"data": b"3"})))
+    root.put(archive(("/../abs/f", {"data": b"1"}), ("a/../b", {"data": b"2"}), ("./c/./d", {"data": b"3"})))
     assert (root.path / "tmp/abs/f").read_bytes() == b"1"
     assert (root.path / "tmp/b").read_bytes() == b"2"
     assert (root.path / "tmp/c/d").read_bytes() == b"3"
 
 
-@pytest.mark.parametrize("name", ["../esc", "../../esc", "a/../../esc", "/../esc", ".."])
+@pytest.mark.parametrize("name", ["../esc", "../../esc", "a/../../esc", ".."])
 def test_ARC7_names_outside_are_refused(root: Root, name: str) -> None:
     with pytest.raises(UntarError, match=r'" is outside of "/tmp"$'):
         root.put(archive((name, {"data": b"x"})))
     with pytest.raises(UntarError, match=r"^invalid hardlink "):
-        root.put(archive(("l", hard(name.lstrip("/")))))
+        root.put(archive(("l", hard(name))))
 
 
 def test_ARC7_links_are_followed_inside_the_root(root: Root) -> None:
@@ -156,9 +155,9 @@ def test_ARC7_existing_things_are_replaced(root: Root) -> None:
 def test_ARC7_no_overwrite_dir_non_dir(root: Root) -> None:
     (root.path / "tmp/d").mkdir()
     (root.path / "tmp/f").touch()
-    with pytest.raises(UntarError, match='^cannot overwrite directory "/tmp/d" with non-directory "/tmp"$'):
+    with pytest.raises(UntarError, match=r'^cannot overwrite directory "/tmp/d" with non-directory "/tmp"$'):
         root.put(archive(("d", {})), no_overwrite_dir_non_dir=True)
-    with pytest.raises(UntarError, match='^cannot overwrite non-directory "/tmp/f" with directory "/tmp"$'):
+    with pytest.raises(UntarError, match=r'^cannot overwrite non-directory "/tmp/f" with directory "/tmp"$'):
         root.put(archive(("f", DIRECTORY)), no_overwrite_dir_non_dir=True)
 
 
@@ -428,4 +427,3 @@ def test_remove_tree_leaves_what_links_point_to(tmp_path: Path) -> None:
     os.close(fd)
     assert (tmp_path / "keep/f").exists()
     assert not (tmp_path / "d").exists()
-    assert shutil.which("tar")

@@ -27,12 +27,16 @@ def tls_context(ca: str, certificate: str, key: str) -> ssl.SSLContext:
 @click.option("--data-root", default=DATA_ROOT, show_default=True, type=click.Path(path_type=Path))
 @click.option("--exec-root", default=EXEC_ROOT, show_default=True, type=click.Path(path_type=Path))
 @click.option("--stop-containers", is_flag=True, help="Stop and remove all containers at the end; else they run on.")
-@click.option("--runtime", default="", help="The OCI runtime to use: crun, runc or a path; the best there is by default.")
+@click.option(
+    "--runtime", default="", help="The OCI runtime to use: crun, runc or a path; the best there is by default."
+)
 @click.option("--insecure", is_flag=True, help="Serve TCP without TLS: whoever reaches the port is root here.")
 @click.option("--tlscacert", type=click.Path(exists=True), help="Trust clients with certificates signed by this one.")
 @click.option("--tlscert", type=click.Path(exists=True))
 @click.option("--tlskey", type=click.Path(exists=True))
-@click.option("--log-level", default="warning", type=click.Choice(["debug", "info", "warning", "error"]), show_default=True)
+@click.option(
+    "--log-level", default="warning", type=click.Choice(["debug", "info", "warning", "error"]), show_default=True
+)
 def serve_command(
     hosts: tuple[str, ...],
     data_root: Path,

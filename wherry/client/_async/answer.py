@@ -32,13 +32,38 @@ class AsyncConnection:
                     answer.take(events[index + 1 :])
                     return answer
 
+    async def read_answer(self, request: Request) -> tuple[Response, bytes]:
+        """The whole of an answer that is no stream. Kept flat: most calls are of this kind."""
+        stream, parser = self.stream, self.parser
+        head: Response | None = None
+        pieces: list[bytes] = []
+        while True:
+            data = await stream.receive()
+            try:
+                events = parser.feed(data) if data else parser.feed_eof()
+            except HttpError as error:
+                raise ProtocolError(f"{request.operation.method} {request.path}: {error}") from error
+            for event in events:
+                kind = type(event)
+                if kind is Data:
+                    pieces.append(event.data)  # type: ignore[union-attr]
+                elif kind is Response:
+                    head = event  # type: ignore[assignment]
+                elif kind is End and head is not None:
+                    return head, pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            if not data:
+                raise ProtocolError(f"{request.operation.method} {request.path}: the answer has no end")
+
     async def read_events(self, request: Request, limit: int) -> list[Any]:
         """What the next bytes mean. Raises ``ProtocolError`` where they mean nothing, or end too early."""
         data = await self.stream.receive(limit)
         try:
-            return self.parser.feed(data) if data else self.parser.feed_eof()
+            events = self.parser.feed(data) if data else self.parser.feed_eof()
         except HttpError as error:
             raise ProtocolError(f"{request.operation.method} {request.path}: {error}") from error
+        if not data and not events:
+            raise ProtocolError(f"{request.operation.method} {request.path}: the answer has no end")
+        return events
 
 
 class AsyncAnswer:
@@ -75,8 +100,8 @@ class AsyncAnswer:
                 raise ProtocolError("the answer was closed before its end")
             try:
                 self.take(await connection.read_events(self.request, limit))
-            except BaseException:
-                self.close()
+            except Exception:
+                self.close()  # a read that was merely cancelled may be repeated
                 raise
         pieces = self._pieces
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)

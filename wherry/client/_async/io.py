@@ -1,11 +1,13 @@
 """The async driver: moves bytes, knows nothing of what they mean. Works under asyncio and trio.
 
-Sockets are used directly and waited for through anyio: receiving and sending cost no more than the system call when
-the kernel is ready, as it mostly is.
+Sockets are used directly: receiving and sending cost no more than the system call when the kernel is ready, as it mostly
+is. Waiting for them goes through anyio, but for the one wait that every call has, for bytes under asyncio: there the
+loop's reader stays registered between calls and receives by itself, half the cost.
 """
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import socket
 import ssl
@@ -27,12 +29,32 @@ T = TypeVar("T")
 Lock = anyio.Lock
 
 _TURNS = 16  # receives in a row before others get their turn
+_BUSY = "this stream is already being waited for by another task"
+
+
+def _asyncio_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None  # another library's loop
 
 
 class SocketStream:
     """A connected socket. ``receive`` and ``send`` raise ``Timeout`` and ``ProtocolError`` alone."""
 
-    __slots__ = ("_aborted", "_closed", "_dialed", "_socket", "_timeout", "_turns")
+    __slots__ = (
+        "_aborted",
+        "_closed",
+        "_dialed",
+        "_kept",
+        "_limit",
+        "_loop",
+        "_sent",
+        "_socket",
+        "_timeout",
+        "_turns",
+        "_waiter",
+    )
 
     def __init__(self, dialed: Dialed) -> None:
         self._dialed = dialed
@@ -41,6 +63,11 @@ class SocketStream:
         self._timeout: float | None = None
         self._turns = 0
         self._closed = self._aborted = False
+        self._sent = False  # nothing has been received since: looking for bytes at once would be in vain
+        self._kept: bytes | None = None  # received for a task that was cancelled in the same moment
+        self._limit = 65536
+        self._loop: asyncio.AbstractEventLoop | None = None  # where the reader is registered
+        self._waiter: asyncio.Future[bytes] | None = None
 
     def set_timeout(self, seconds: float | None) -> None:
         """The longest that one ``receive`` or ``send`` may wait."""
@@ -48,24 +75,36 @@ class SocketStream:
 
     async def receive(self, limit: int = 65536) -> bytes:
         """Up to ``limit`` bytes, at least one; ``b""`` at the end of the peer's half."""
+        if self._kept is not None:
+            data, self._kept = self._kept, None
+            return data
         self._turns += 1
         if self._turns >= _TURNS:
             self._turns = 0
             await anyio.lowlevel.checkpoint()
         while True:
             try:
-                data = self._socket.recv(limit)
-                if not data and self._aborted:
-                    raise ProtocolError("the connection was closed")
-                return data
+                if not self._sent:
+                    data = self._socket.recv(limit)
+                    break
             except BlockingIOError:
-                await self._wait(anyio.wait_readable)
-                self._turns = 0
+                pass
             except OSError as error:
                 raise self._lost(error) from error
+            self._sent = False
+            self._turns = 0
+            loop = _asyncio_loop()
+            if loop is not None:
+                data = await self._receive_on(loop, limit)
+                break
+            await self._wait(anyio.wait_readable)
+        if not data and (self._closed or self._aborted):
+            raise ProtocolError("the connection was closed")
+        return data
 
     async def send(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of ``data``."""
+        self._sent = True
         try:
             sent = self._socket.send(data)
         except BlockingIOError:
@@ -106,6 +145,9 @@ class SocketStream:
         if self._closed:
             return
         self._closed = True
+        self._unwatch()
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(b"")
         try:
             anyio.notify_closing(self._socket)
         except Exception:
@@ -126,6 +168,52 @@ class SocketStream:
         """What the way to the engine (ssh) said in its own words."""
         return self._dialed.complaint()
 
+    async def _receive_on(self, loop: asyncio.AbstractEventLoop, limit: int) -> bytes:
+        """Let the loop's reader receive; cancelling this loses no bytes."""
+        if self._waiter is not None:
+            raise WherryError(_BUSY)
+        if self._loop is not loop:
+            try:
+                loop.add_reader(self._socket, self._on_readable)
+            except (OSError, ValueError) as error:
+                raise self._lost(error) from error
+            self._loop = loop
+        self._limit = limit
+        waiter: asyncio.Future[bytes] = loop.create_future()
+        self._waiter = waiter
+        timer = None if self._timeout is None else loop.call_later(self._timeout, self._on_deadline, waiter)
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self._kept = waiter.result()
+            raise
+        finally:
+            self._waiter = None
+            if timer is not None:
+                timer.cancel()
+
+    def _on_readable(self) -> None:
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            self._unwatch()  # nobody asks: the bytes stay in the kernel
+            return
+        try:
+            waiter.set_result(self._socket.recv(self._limit))
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            waiter.set_exception(self._lost(error))
+
+    def _on_deadline(self, waiter: asyncio.Future[bytes]) -> None:
+        if not waiter.done():
+            waiter.set_exception(Timeout(f"the engine was silent for {self._timeout:g} s"))
+
+    def _unwatch(self) -> None:
+        loop, self._loop = self._loop, None
+        if loop is not None and not loop.is_closed():
+            loop.remove_reader(self._socket)
+
     async def _wait(self, wait: Callable[[Any], Awaitable[None]]) -> None:
         try:
             if self._timeout is None:
@@ -137,7 +225,7 @@ class SocketStream:
         except anyio.ClosedResourceError:
             raise ProtocolError("the connection was closed") from None
         except anyio.BusyResourceError:
-            raise WherryError("this stream is already being waited for by another task") from None
+            raise WherryError(_BUSY) from None
         except (OSError, ValueError) as error:
             raise self._lost(error) from error
         raise Timeout(f"the engine was silent for {self._timeout:g} s")

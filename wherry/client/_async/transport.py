@@ -51,6 +51,7 @@ class AsyncTransport:
             host = f"[{address.host}]" if ":" in address.host else address.host
             host = f"{host}:{address.port}"
         self._headers = (("Host", host), ("User-Agent", "wherry"))
+        self._plain = f"Host: {host}\r\nUser-Agent: wherry\r\n\r\n"
 
     async def version(self, timeouts: Timeouts) -> tuple[int, int]:
         """The API version that calls use, agreed on with the engine at the first call."""
@@ -61,9 +62,29 @@ class AsyncTransport:
 
     async def call(self, request: Request, timeouts: Timeouts) -> Any:
         """Make a call that returns a JSON value, or None where the operation returns nothing."""
-        answer = await self.request(request, timeouts)
-        body = await answer.read_all()
-        return None if request.operation.returns is None or not body else read_value(request, body)
+        if self._version is None:
+            await self._negotiate(timeouts)
+        operation = request.operation
+        again = operation.method in _REPEATABLE
+        while True:
+            connection = await self._acquire(timeouts)
+            reused = connection.used
+            try:
+                await self._send_head(connection, request, timeouts, True)
+                head, body = await connection.read_answer(request)
+                break
+            except ProtocolError as error:
+                self._explain(connection, error)
+                if not (again and reused):
+                    raise
+                again = False  # as in ``request``
+            except BaseException:
+                connection.stream.close()
+                raise
+        self._release(connection, head)
+        if head.status not in operation.success:
+            raise read_error(request, head.status, body)
+        return read_value(request, body) if operation.returns is not None and body else None
 
     async def request(self, request: Request, timeouts: Timeouts, *, versioned: bool = True) -> AsyncAnswer:
         """Send a request and wait for the head of its answer.
@@ -195,9 +216,15 @@ class AsyncTransport:
         self, connection: AsyncConnection, request: Request, timeouts: Timeouts, versioned: bool
     ) -> None:
         operation = request.operation
-        connection.parser.expect(operation.method, hijack=operation.reply is Reply.HIJACK)
+        hijack = operation.reply is Reply.HIJACK
+        connection.parser.expect(operation.method, hijack=hijack)
+        connection.stream.set_timeout(timeouts.long_head if request.long else timeouts.head)
+        target = self._prefix + request.path if versioned else request.path
+        if operation.method == "GET" and not request.headers:
+            await connection.stream.send(f"GET {target} HTTP/1.1\r\n{self._plain}".encode())
+            return
         headers = [*self._headers, *request.headers]
-        if operation.reply is Reply.HIJACK:
+        if hijack:
             headers += [("Connection", "Upgrade"), ("Upgrade", "tcp")]
         if request.stream is not None:
             headers.append(("Transfer-Encoding", "chunked"))
@@ -205,9 +232,7 @@ class AsyncTransport:
             headers.append(("Content-Length", str(len(request.body))))
         elif operation.method in ("POST", "PUT"):
             headers.append(("Content-Length", "0"))
-        target = self._prefix + request.path if versioned else request.path
         head = encode_request_head(operation.method, target, headers)
-        connection.stream.set_timeout(timeouts.long_head if request.long else timeouts.head)
         await connection.stream.send(head if request.body is None else head + request.body)
 
     def _explain(self, connection: AsyncConnection, error: ProtocolError) -> None:

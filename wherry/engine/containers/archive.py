@@ -307,9 +307,9 @@ class _Pipe:
         with self._ready:
             while not self._chunks and not self._ended and self._failure is None:
                 self._ready.wait()
-            if self._failure is not None:
-                raise ConnectionError("the archive was not sent to its end") from self._failure
             if not self._chunks:
+                if self._failure is not None:
+                    raise ConnectionError("the archive was not sent to its end") from self._failure
                 return b""
             data = self._chunks.popleft()
             self._size -= len(data)

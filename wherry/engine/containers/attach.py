@@ -3,20 +3,21 @@
 A listener gets the live output as long as it keeps up. One that falls more than a mebibyte behind leaves the live stream
 with its place in the log, is served from the log file as fast as it reads, and joins the live stream again where it has
 caught up: nothing is lost and nothing is kept in memory. Without a log (driver ``none``) such a listener is closed.
+A run that began under an earlier engine is served from the log alone (output.py).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
 from wherry.api.errors import BadRequest, Conflict
 from wherry.engine.containers.container import Container
 from wherry.engine.containers.follow import Follower
-from wherry.engine.containers.logplace import LogSet
+from wherry.engine.containers.logplace import LogSet, PlacedReader
 from wherry.engine.containers.logs import LogOptions, read_logs
 from wherry.engine.containers.registry import Containers
 from wherry.engine.streams import Duplex
@@ -26,7 +27,6 @@ from wherry.wire.frames import STDERR, STDOUT, encode_frame_header
 log = logging.getLogger(__name__)
 
 BEHIND = 1024 * 1024  # bytes queued for a client until it is served from the log
-LAST_WORDS = 300.0  # seconds a client may take to read what is queued once the container has ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,33 +59,68 @@ def check(container: Container, reference: str) -> None:
 
 
 class Attacher:
-    """One client's view of a container's output."""
+    """One client's view of a container's output.
+
+    Live, or served from the log: while it is behind, or for good where the live output has no exact place in the log.
+    """
 
     def __init__(self, containers: Containers, container: Container, options: AttachOptions, duplex: Duplex) -> None:
-        self._containers = containers
         self._container = container
+        self._path = containers.layout.log(container.id)
         self._duplex = duplex
         self._multiplexed = options.multiplexed
         self._wanted = frozenset(
             stream for stream, wanted in ((STDOUT, options.stdout), (STDERR, options.stderr)) if wanted
         )
-        self._catching_up: asyncio.Task[None] | None = None
+        self._reader: PlacedReader | None = None  # while served from the log
+        self._serving: asyncio.Task[None] | None = None
+        self._news = asyncio.Event()
+        self._end: int | None = None  # the run's last place in the log, once it is over
         self.finished = asyncio.Event()
+
+    def listen(self) -> None:
+        """Begin: everything that the container writes from now on reaches the client."""
+        output = self._container.output
+        if output.position is not None and not output.placed:
+            self._reader = self._log().reader_at_end()
+            self._serving = asyncio.get_running_loop().create_task(self._serve(self._reader, self._follow))
+        output.listen(self)
 
     def output(self, stream: int, data: bytes, before: int) -> None:
         """A piece of live output (``Listener``)."""
-        if stream not in self._wanted or self._catching_up is not None:
-            return
-        duplex = self._duplex
-        if duplex.pending > BEHIND:
-            self._fall_behind(before)
-            return
-        duplex.write(encode_frame_header(stream, len(data)) + data if self._multiplexed else data)
+        if self._serving is not None:
+            self._news.set()
+        elif stream in self._wanted:
+            if self._duplex.pending > BEHIND:
+                self._fall_behind(before)
+            else:
+                self._write(stream, data)
 
     def ended(self) -> None:
         """The run is over (``Listener``)."""
-        if self._catching_up is None:
+        self._end = self._container.output.position or 0
+        self._news.set()
+        if self._serving is None:
             self.finished.set()
+        elif self._reader is not None:
+            # the container may be removed before a slow client has read it all
+            with suppress(OSError):
+                self._reader.hold()
+
+    def close(self) -> None:
+        self._container.output.leave(self)
+        if self._serving is not None:
+            self._serving.cancel()
+        if self._reader is not None:
+            self._reader.close()
+
+    def _log(self) -> LogSet:
+        places = self._container.log_places
+        assert places is not None
+        return LogSet(self._path, places)
+
+    def _write(self, stream: int, data: bytes) -> None:
+        self._duplex.write(encode_frame_header(stream, len(data)) + data if self._multiplexed else data)
 
     def _fall_behind(self, position: int) -> None:
         if position < 0:
@@ -93,39 +128,55 @@ class Attacher:
             self._container.output.leave(self)
             self.finished.set()
             return
-        self._catching_up = asyncio.get_running_loop().create_task(self._catch_up(position))
+        self._reader = reader = self._log().reader(position)
+        with suppress(OSError):
+            reader.hold()
+        self._serving = asyncio.get_running_loop().create_task(self._serve(reader, self._catch_up))
 
-    async def _catch_up(self, position: int) -> None:
-        """Serve from the log until the live position is reached; then go on live, in the same step of the loop."""
-        output = self._container.output
-        places = self._container.log_places
-        assert places is not None
-        reader = LogSet(self._containers.layout.log(self._container.id), places).reader(position)
+    async def _serve(self, reader: PlacedReader, how: Callable[[PlacedReader], Awaitable[None]]) -> None:
         try:
-            while True:
-                await self._duplex.drain()
-                target = output.position
-                if target is None or reader.position >= target:
-                    break
-                for stream, data in await reader.read(target):
-                    if stream in self._wanted:
-                        self._duplex.write(encode_frame_header(stream, len(data)) + data if self._multiplexed else data)
+            await how(reader)
         except ConnectionError:
             pass
         except OSError as error:
             log.warning("the log of %s cannot be read on: %s", self._container.short_id, error)
-            output.leave(self)
+            self._container.output.leave(self)
             self.finished.set()
         finally:
             reader.close()
-            self._catching_up = None
-            if self._container.run is None:
+            self._reader = self._serving = None
+            if self._end is not None:
                 self.finished.set()
 
-    def close(self) -> None:
-        self._container.output.leave(self)
-        if self._catching_up is not None:
-            self._catching_up.cancel()
+    async def _catch_up(self, reader: PlacedReader) -> None:
+        """Serve from the log until the live place is reached; then go on live, in the same step of the loop."""
+        while True:
+            await self._duplex.drain()
+            target = self._container.output.position if self._end is None else self._end
+            if target is None or reader.position >= target:
+                return
+            self._write_wanted(await reader.read(target))
+            await asyncio.sleep(0)
+
+    async def _follow(self, reader: PlacedReader) -> None:
+        """Serve from the log to the end of the run, woken by the live output."""
+        while True:
+            self._news.clear()
+            over = self._end is not None
+            pieces = reader.more()
+            self._write_wanted(pieces)
+            if pieces:
+                await self._duplex.drain()
+                await asyncio.sleep(0)
+            elif over:
+                return
+            else:
+                await self._news.wait()
+
+    def _write_wanted(self, pieces: list[tuple[int, bytes]]) -> None:
+        for stream, data in pieces:
+            if stream in self._wanted:
+                self._write(stream, data)
 
 
 async def attach(containers: Containers, container: Container, options: AttachOptions, duplex: Duplex) -> None:
@@ -144,7 +195,7 @@ async def attach(containers: Containers, container: Container, options: AttachOp
             tasks.add(spawn(_replay(containers, container, options, duplex)))
         elif options.stream and wants_output:
             attacher = Attacher(containers, container, options, duplex)
-            container.output.listen(attacher)
+            attacher.listen()
             tasks.add(spawn(_until(attacher.finished.wait())))
         if options.stream and options.stdin and container.config.open_stdin:
             stdin = spawn(_feed_stdin(containers, container, options, duplex, has_output=bool(tasks)))
@@ -162,8 +213,9 @@ async def attach(containers: Containers, container: Container, options: AttachOp
             attacher.close()
         for task in tasks:
             task.cancel()
-        with suppress(ConnectionError, TimeoutError):
-            await asyncio.wait_for(duplex.close(), LAST_WORDS)
+        # however long the client takes to read what is queued: it is a mebibyte at most
+        with suppress(ConnectionError):
+            await duplex.close()
 
 
 async def _until(awaitable: Awaitable[object]) -> None:

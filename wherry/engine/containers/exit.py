@@ -20,6 +20,7 @@ from wherry.engine.containers.network import disconnect
 from wherry.engine.containers.registry import Containers
 from wherry.engine.containers.restart import next_delay, should_restart, wait_and
 from wherry.engine.containers.run import Run
+from wherry.engine.containers.shm import release_shared_memory
 from wherry.engine.oci.conmon import oom_marked
 from wherry.engine.oci.errors import RuntimeFailure
 
@@ -122,6 +123,7 @@ async def clean_up(containers: Containers, container: Container, bundle: Path) -
     with suppress(RuntimeFailure):
         await containers.runtime(container).delete(container.id, force=True)
     await in_thread(containers.parts.rootfs.unmount, container.id)
+    release_shared_memory(containers, container)
     await in_thread(shutil.rmtree, bundle, ignore_errors=True)
     if containers.exits is not None:
         containers.exits.forget(container.id)

@@ -53,10 +53,10 @@ class LogSet:
         """A reader that begins at ``position``; nothing is opened before its first ``read``."""
         return PlacedReader(self, position)
 
-    async def reader_at_end(self) -> PlacedReader:
+    def reader_at_end(self) -> PlacedReader:
         """A reader of what the monitor writes from now on, by ``more``. Its ``position`` means nothing."""
         reader = PlacedReader(self, 0)
-        await in_thread(reader.skip_all)
+        reader.skip_all()
         return reader
 
 
@@ -74,8 +74,7 @@ class PlacedReader:
 
         Raises ``OSError`` where the place was rotated away or the log ends before ``target``.
         """
-        if self._files is None:
-            await self._open()
+        await self._open()
         deadline = time.monotonic() + _PATIENCE
         while self.position < target:
             data = self._read(min(BLOCK, target - self.position))
@@ -92,7 +91,7 @@ class PlacedReader:
         return pieces(data[:-1].split(b"\n")) if data else []
 
     def skip_all(self) -> None:
-        """Go to the end of the log, before a line that is only half written. Blocks."""
+        """Go to the end of the log, before a line that is only half written."""
         self._files = LogFiles(self._log.path)
         while len(self._files.files) > 1:
             self._files.drop_oldest()
@@ -101,7 +100,17 @@ class PlacedReader:
             end = newest.size()
             start = max(0, end - _TAIL)
             line = newest.read(start, end - start).rfind(b"\n") + 1
-            self._offset = start + line if line else end
+            self._offset = start + line if line or not start else end
+
+    def hold(self) -> None:
+        """Open all that is there now: it can be read then whatever is rotated away or removed meanwhile.
+
+        Does nothing while the log is being rotated. Raises as ``read``.
+        """
+        if self._files is not None:
+            self._files.advance()
+        elif not self._log.places.rotating:
+            self._place(LogFiles(self._log.path), self._log.places.start)
 
     def close(self) -> None:
         if self._files is not None:
@@ -110,16 +119,20 @@ class PlacedReader:
     async def _open(self) -> None:
         places = self._log.places
         deadline = time.monotonic() + 2 * _PATIENCE
-        while True:
+        while self._files is None:
             if not places.rotating:
                 start = places.start
                 files = await in_thread(LogFiles, self._log.path)
-                if not places.rotating and places.start == start:
-                    break
+                if self._files is None and not places.rotating and places.start == start:
+                    self._place(files, start)
+                    return
                 files.close()
             if time.monotonic() > deadline:
                 raise OSError(f"the log {self._log.path.name} is being rotated")
             await asyncio.sleep(_PAUSE)
+
+    def _place(self, files: LogFiles, start: int) -> None:
+        """Find the position in ``files``, which are this reader's from here on."""
         self._files = files
         start_of = self._starts(files.files, start)
         while len(files.files) > 1 and self.position >= start_of[1]:

@@ -79,6 +79,7 @@ class Output:
         listeners, self._listeners = self._listeners, []
         for listener in listeners:
             listener.ended()
+        self.placed = True  # for whoever listens before the next run
         self.wake()
 
     def wake(self) -> None:

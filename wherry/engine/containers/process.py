@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from wherry.api.errors import BadRequest, Conflict, ServerError
+from wherry.api.models.containers import HostConfig
 from wherry.engine.containers.container import Container, MountPoint
 from wherry.engine.containers.merge import process_env
 from wherry.engine.containers.registry import Containers
+from wherry.engine.containers.shm import shared_memory
+from wherry.engine.oci.runtime import find_init
 from wherry.engine.oci.seccomp import choose
 from wherry.engine.oci.spec import OciMount, SpecInput, build_spec, tmpfs_options
 from wherry.engine.oci.users import resolve_user
@@ -58,6 +61,8 @@ def prepare(containers: Containers, container: Container, root: Path) -> Prepare
             hostname=config.hostname,
             domainname=config.domainname,
             mounts=[*_mounts(container), *_files(containers, container)],
+            shm_path=shared_memory(containers, container),
+            init=_init(host),
             netns=container.state.sandbox if host.network_mode != "host" else None,
             ipcns=_namespace(containers, host.ipc_mode, "ipc"),
             pidns=_namespace(containers, host.pid_mode, "pid"),
@@ -69,6 +74,13 @@ def prepare(containers: Containers, container: Container, root: Path) -> Prepare
         warnings,
     )
     return Prepared(spec, warnings)
+
+
+def _init(host: HostConfig) -> str:
+    """The host's path of the small init that goes in front of the command, where ``Init`` asks for one."""
+    if not host.init:
+        return ""
+    return find_init()
 
 
 def _security(options: list[str] | None) -> dict[str, str]:

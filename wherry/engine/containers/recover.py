@@ -1,46 +1,45 @@
 """Starting is recovering: rows against the kernel (AUT5, DESIGN "crash-only").
 
 Each container's row says what an earlier engine meant; the kernel says what is. What lives is adopted, what ended
-meanwhile has its exit code recorded, what was half begun is undone, and what no row owns is removed.
+meanwhile has its exit code recorded, what was half begun is undone, and what no row owns is removed (``strays.py``).
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import os
-import shutil
-import signal
 import time
 from contextlib import suppress
 
 from wherry.engine.blocking import in_thread
-from wherry.engine.containers import rotation
+from wherry.engine.containers import rotation, strays
 from wherry.engine.containers.container import Container
+from wherry.engine.containers.create import discard
 from wherry.engine.containers.delete import remove_container
-from wherry.engine.containers.exit import clean_up, exited, watch_process
+from wherry.engine.containers.exit import UNKNOWN, clean_up, exited, watch_process
 from wherry.engine.containers.network import disconnect
 from wherry.engine.containers.registry import Containers
 from wherry.engine.containers.restart import should_restart
 from wherry.engine.containers.run import Run
 from wherry.engine.containers.settings import log_limits
 from wherry.engine.containers.start import start_again
-from wherry.engine.oci.conmon import Attachment
-from wherry.engine.oci.errors import RuntimeFailure
+from wherry.engine.oci.conmon import Attachment, oom_marked
 from wherry.engine.oci.process import Pidfd
 from wherry.engine.store.database import Database
 from wherry.engine.store.layout import Layout
 
 log = logging.getLogger(__name__)
 
-UNKNOWN = 137
+LAST_WORD = 3.0  # seconds that the monitor of a process which just ended may take to write the exit code
 
 
 def open_database(layout: Layout) -> Database:
-    """The engine's database. Refuses to begin a new one beside containers whose rows it would lose."""
-    if not layout.database.exists() and any(layout.containers.iterdir()):
+    """The engine's database. Refuses (``RuntimeError``) to begin a new one beside containers whose rows it would lose."""
+    there = layout.database.exists() and layout.database.stat().st_size > 0
+    if not there and any(layout.containers.iterdir()):
         raise RuntimeError(
-            f"{layout.database} is gone but {layout.containers} holds containers: run `wherry fsck` to rebuild their rows, "
-            "or move that directory away"
+            f"{layout.database} is gone, but {layout.containers} holds containers: run `wherry fsck` to rebuild their "
+            "rows, or move that directory away"
         )
     return Database(layout.database)
 
@@ -50,139 +49,131 @@ async def recover(containers: Containers) -> None:
     parts = containers.parts
     parts.trash.recover()
     rows = containers.load()
-    known = {container.id for container in rows}
-    for lost in await in_thread(parts.rootfs.recover, known):
+    for lost in await in_thread(parts.rootfs.recover, {container.id for container in rows}):
         log.warning("a root filesystem without a container was moved to %s", lost)
-    _set_unknown_aside(containers, known)
+    _set_unknown_aside(containers)
     parts.images.recover()
     parts.volumes.recover()
-    alive: list[Container] = []
-    ended: list[Container] = []
-    for container in rows:
-        if container.state.run_id:
-            (alive if await _adopt(containers, container) else ended).append(container)
+    begun = [container for container in rows if container.state.run_id]
+    runs = dict(zip(begun, await asyncio.gather(*(_find(containers, container) for container in begun)), strict=True))
+    alive = {container.id for container, run in runs.items() if run is not None}
+    await strays.end_processes(containers, alive)
     await parts.networks.start()
-    await parts.networks.recover({container.id for container in alive})
-    await _remove_unowned(containers, {container.id for container in alive})
-    for container in ended:
-        await _record_end(containers, container)
+    await parts.networks.recover(alive)
+    # nothing of a run may end before all of the above: its end needs the networks
+    for container, run in runs.items():
+        if run is None:
+            await _record_end(containers, container)
+        else:
+            _adopt(containers, container, run)
+    await strays.remove_files(containers, alive)
     for container in rows:
-        await _follow_policy(containers, container)
+        if container.state.removing or not _whole(containers, container):
+            await _finish_removal(containers, container)
+        elif container.run is None:
+            await _follow_policy(containers, container)
     if containers.exits is not None:
         containers.exits.scan()
 
 
-def _set_unknown_aside(containers: Containers, known: set[str]) -> None:
+def _set_unknown_aside(containers: Containers) -> None:
     for directory in list(containers.layout.containers.iterdir()):
-        if directory.name not in known:
+        if containers.by_id(directory.name) is None:
             log.warning("a container without a row was moved to %s", containers.parts.trash.set_aside(directory))
 
 
-async def _adopt(containers: Containers, container: Container) -> bool:
-    """Take a running container over; False when it does not run, or was only half started."""
+async def _find(containers: Containers, container: Container) -> Run | None:
+    """The run of a container that lives on, with its output flowing; None when it ended or was only half begun."""
     state = container.state
     if not state.pid:
-        return False
+        return None
     try:
         process = Pidfd(state.pid, state.pid_start)
     except OSError:
-        return False
-    bundle = containers.layout.bundle(container.id)
-    run = Run(bundle, process, state.conmon_pid)
+        await _last_word(containers, container)
+        return None
+    run = Run(containers.layout.bundle(container.id), process, state.conmon_pid)
+    max_size, max_file, compress = log_limits(container.host_config)
+    rotation.begin(containers, container, run, max_size=max_size, max_file=max_file, compress=compress, adopted=True)
     try:
-        max_size, max_file, compress = log_limits(container.host_config)
-        rotation.begin(
-            containers, container, run, max_size=max_size, max_file=max_file, compress=compress, adopted=True
-        )
-        container.output.position = None
-        run.attachment = await Attachment.connect(bundle, container.output.feed, run.drained.set)
+        run.attachment = await Attachment.connect(run.bundle, container.output.feed, run.drained.set)
     except OSError:
         log.warning("the monitor of %s is gone: it runs on without log and exit code", container.short_id)
         run.drained.set()
+    return run
+
+
+async def _last_word(containers: Containers, container: Container) -> None:
+    """Wait while the monitor of a process that has just ended writes what is left of its output, and its exit code."""
+    for _ in range(int(LAST_WORD / 0.02)):
+        if not strays.is_monitor(container.state.conmon_pid, container.id):
+            return
+        await asyncio.sleep(0.02)
+
+
+def _adopt(containers: Containers, container: Container, run: Run) -> None:
+    state = container.state
     container.run = run
-    state.running = True
-    state.restarting = False
+    state.running, state.restarting = True, False
+    with suppress(OSError):
+        state.paused = containers.cgroup(container).frozen()
+    containers.save(container)
     if run.attachment is not None:
         container.attachable.set()
     containers.spawn(watch_process(containers, container, run), f"watch of {container.short_id}")
     if containers.exits is not None and (code := containers.exits.read(container.id)) is not None:
         exited(containers, container.id, code)
-    return True
-
-
-async def _remove_unowned(containers: Containers, alive: set[str]) -> None:
-    """Runtime containers, bundles and exit files that no live container owns. Monitors die with their container."""
-    layout = containers.layout
-    for runtime in containers.parts.runtimes.values():
-        for container_id in runtime.list():
-            if container_id not in alive:
-                with suppress(RuntimeFailure):
-                    await runtime.delete(container_id, force=True)
-    for bundle in list(layout.bundles.iterdir()):
-        if bundle.name in alive:
-            continue
-        _kill_monitor(bundle / "conmon.pid", bundle.name)
-        if containers.by_id(bundle.name) is None:
-            shutil.rmtree(bundle, ignore_errors=True)
-    for file in list(layout.exits.iterdir()):
-        if containers.by_id(file.name) is None:
-            file.unlink(missing_ok=True)
-
-
-def _kill_monitor(pid_file: object, container_id: str) -> None:
-    """End a monitor that still waits, if the pid in its file is really a monitor of this container."""
-    try:
-        pid = int(open(str(pid_file), "rb").read())
-        command = open(f"/proc/{pid}/cmdline", "rb").read()
-    except (OSError, ValueError):
-        return
-    if b"conmon" in command and container_id.encode() in command:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
 
 
 async def _record_end(containers: Containers, container: Container) -> None:
     """A run that ended, or a start that was cut off, while no engine looked."""
     state = container.state
-    begun = bool(state.pid)
+    bundle = containers.layout.bundle(container.id)
     code = containers.exits.read(container.id) if containers.exits is not None else None
-    await disconnect(containers, container)
-    await clean_up(containers, container, containers.layout.bundle(container.id))
-    if begun:
+    ran = bool(state.pid)
+    if ran:
         state.exit_code = UNKNOWN if code is None else code
         state.finished_at = time.time_ns()
-    was_restarting = state.restarting
+        state.oom_killed = oom_marked(bundle)
+    await disconnect(containers, container)
     state.running = state.restarting = state.paused = False
     state.pid = state.pid_start = state.conmon_pid = 0
     state.run_id = state.sandbox = ""
     state.ports = {}
     containers.save(container)
-    if begun:
-        container.ended_unseen = True
-        containers.emit(container, "die", exitCode=str(state.exit_code), execDuration="0")
-    elif was_restarting:
-        container.ended_unseen = True
+    await clean_up(containers, container, bundle)
+    container.ended_unseen = True
+    if ran:
+        lasted = max(0, state.finished_at - state.started_at) // 1_000_000_000
+        containers.emit(container, "die", exitCode=str(state.exit_code), execDuration=str(lasted))
+
+
+def _whole(containers: Containers, container: Container) -> bool:
+    """Whether its create came to its end, which writes the description last."""
+    return bool(container.state.started_at) or (containers.layout.container(container.id) / "container.json").exists()
+
+
+async def _finish_removal(containers: Containers, container: Container) -> None:
+    """A removal, or a create, that was cut off: nobody waits for the container any more."""
+    try:
+        if container.state.removing:
+            await remove_container(containers, container, volumes=container.host_config.auto_remove)
+        else:
+            await discard(containers, container)
+    except Exception as error:
+        log.error("the removal of %s could not be finished: %s", container.short_id, error)
 
 
 async def _follow_policy(containers: Containers, container: Container) -> None:
     """Automatic removal, and restart policies at the engine's start (AUT5)."""
     state = container.state
-    if state.removing:
-        state.removing = False
-        await remove_container(containers, container, volumes=container.host_config.auto_remove)
-        return
-    if container.run is not None:
-        return
-    if state.restarting and not state.run_id:
-        container.ended_unseen = True
-    if container.host_config.auto_remove and (container.ended_unseen or state.started_at):
-        await remove_container(containers, container, volumes=True)
-        return
-    if not state.started_at or not should_restart(container, state.exit_code, engine_start=True):
-        if state.restarting:
-            state.running = state.restarting = False
-            containers.save(container)
-        return
-    state.running = state.restarting = True
-    containers.save(container)
-    containers.spawn(start_again(containers, container), f"restart of {container.short_id}")
+    if container.host_config.auto_remove and (container.ended_unseen or state.started_at or state.error):
+        state.removing = True
+        await _finish_removal(containers, container)
+    elif state.started_at and not state.dead and should_restart(container, state.exit_code, engine_start=True):
+        state.running = state.restarting = True
+        containers.save(container)
+        containers.spawn(start_again(containers, container), f"restart of {container.short_id}")
+    elif state.restarting:
+        state.running = state.restarting = False
+        containers.save(container)

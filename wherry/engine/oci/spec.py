@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -237,7 +238,7 @@ def _default_mounts(given: SpecInput) -> list[OciMount]:
         OciMount("sysfs", "/sys", "sysfs", sys_options),
         OciMount("cgroup", "/sys/fs/cgroup", "cgroup", cgroup_options),
     ]
-    if given.ipcns is None:
+    if given.ipcns is None and os.path.isdir("/dev/mqueue"):
         mounts.append(OciMount("/dev/mqueue", "/dev/mqueue", "bind", ("rbind", *_SAFE)))
     else:
         mounts.append(OciMount("mqueue", "/dev/mqueue", "mqueue", _SAFE))

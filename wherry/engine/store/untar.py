@@ -102,7 +102,7 @@ class _Extraction:
             self.size += entry.size if entry.type == tarread.REGULAR else 0
             if self.options.max_bytes is not None and self.size > self.options.max_bytes:
                 raise LimitExceeded(f"the archive unpacks to more than {self.options.max_bytes} bytes")
-            name = inroot.clean(entry.name.lstrip(b"/"))
+            name = inroot.clean(entry.name)
             if name.split(b"/", 1)[0] == b"..":
                 raise UntarError(f"{quote(name)} is outside of {self.shown(b'')}")
             if not name:  # the target itself stays as it is

@@ -1,0 +1,191 @@
+"""An engine that tests kill and start again, and what it may have left on the machine."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from scripts.make_images import busybox_archive
+from tests.support.engines import REPOSITORY, Engine, end_process, scratch_root, wherry_command
+from tests.support.http import eventually
+from wherry.engine.store.layout import Layout
+
+
+class CrashEngine(Engine):
+    """Wherry's engine on scratch roots. ``boot`` starts it, ``crash`` is kill -9."""
+
+    def __init__(self, root: Path) -> None:
+        self._log = (root / "engine.log").open("ab")
+        self.layout = Layout(root / "data", root / "exec")
+        super().__init__("wherry", root, self._spawn(root), "1.43", "")
+        self._until_ready()
+
+    def _spawn(self, root: Path) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            wherry_command(root), stdout=self._log, stderr=self._log, stdin=subprocess.DEVNULL, cwd=REPOSITORY
+        )
+
+    def _until_ready(self) -> None:
+        def answers() -> bool:
+            assert self.process.poll() is None, self.log[-3000:]
+            try:
+                return self.http.get("/_ping", timeout=5).status == 200
+            except OSError:
+                return False
+
+        eventually(answers, within=30, what="the engine answers")
+
+    def crash(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def boot(self) -> None:
+        self.process = self._spawn(self.root)
+        self._until_ready()
+
+    def restart(self) -> None:
+        self.crash()
+        self.boot()
+
+    def boot_in_vain(self) -> str:
+        """Start an engine that refuses; gives its last words."""
+        done = subprocess.run(wherry_command(self.root), capture_output=True, text=True, cwd=REPOSITORY, timeout=60)
+        assert done.returncode == 1, (done.returncode, done.stderr)
+        return done.stderr
+
+    def memory(self) -> int:
+        """The engine's proportional set size in bytes."""
+        for line in Path(f"/proc/{self.pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+        raise AssertionError("no Pss")
+
+    def end(self) -> None:
+        """Kill everything and take it off the machine, whatever a test has broken."""
+        try:
+            if self.process.poll() is not None:
+                self.boot()
+            self.remove_all()
+            eventually(lambda: not leavings(self), within=15)
+        finally:
+            end_process(self.process)
+            self._log.close()
+            _sweep(self.layout)
+
+    def lines(self, container: str, **query: Any) -> list[int]:
+        """The numbers in a container's log."""
+        return [int(line) for line in self.logs(container, **query)[0].split()]
+
+
+@contextmanager
+def crash_engine() -> Iterator[CrashEngine]:
+    with scratch_root("crash") as root:
+        engine = CrashEngine(root)
+        try:
+            engine.load(busybox_archive())
+            yield engine
+        finally:
+            engine.end()
+
+
+NUMBERS = """
+i=0; trap 'echo $i; exit 0' TERM
+while :; do
+  for k in 1 2 3 4 5 6 7 8 9 10; do echo $i; i=$((i+1)); done
+  usleep 8000
+done
+"""
+"""Some 1,000 numbered lines a second until SIGTERM."""
+
+IDLE = ("sh", "-c", "trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done")
+
+
+def leavings(engine: CrashEngine) -> dict[str, list[str]]:
+    """Everything on the machine that belongs to a container of this engine, by kind; empty kinds are left out."""
+    layout = engine.layout
+    root = str(engine.root)
+    found = {
+        "mounts": [place for place in _mounts() if place.startswith(root + "/")],
+        "namespaces": _names(layout.netns),
+        "links": [name for name in os.listdir("/sys/class/net") if name.startswith(f"v{layout.tag}")],
+        "processes": _processes(engine),
+        "cgroups": [str(path) for path in Path("/sys/fs/cgroup").glob(f"*/wherry-{layout.tag}/*") if path.is_dir()]
+        + [str(path) for path in Path("/sys/fs/cgroup").glob(f"wherry-{layout.tag}/*") if path.is_dir()],
+        "bundles": _names(layout.bundles),
+        "exits": _names(layout.exits),
+        "runtime": [str(path) for path in layout.runtime_root.glob("*/*")],
+        "directories": _names(layout.containers),
+        "roots": _names(layout.rootfs),
+        "trash": _names(layout.trash),
+        "tmp": _names(layout.tmp),
+        "lost": _names(layout.lost_and_found),
+        "rows": [f"{kind} {id}" for kind, id in rows(layout) if kind in ("container", "endpoint")],
+    }
+    return {kind: sorted(items) for kind, items in found.items() if items}
+
+
+def rows(layout: Layout) -> list[tuple[str, str]]:
+    with closing(sqlite3.connect(f"file:{layout.database}?mode=ro", uri=True)) as connection:
+        return connection.execute("SELECT kind, id FROM objects").fetchall()
+
+
+def assert_consistent(engine: CrashEngine) -> None:
+    """Everything there is belongs to a container that is listed, and only what runs has anything in the kernel."""
+    listed = {c["Id"]: c["State"] for c in engine.http.get("/containers/json", query={"all": 1}).json}
+    running = {id for id, state in listed.items() if state in ("running", "paused", "restarting")}
+    for kind, items in leavings(engine).items():
+        for item in items:
+            owners = listed if kind in ("directories", "roots", "rows", "bundles", "exits") else running
+            if kind == "rows" and item.startswith("endpoint"):
+                continue
+            if kind == "links":
+                continue
+            assert any(owner in item for owner in owners), (kind, item, listed)
+    found = leavings(engine)
+    assert len(found.get("links", [])) == len(found.get("namespaces", [])), found
+    endpoints = [row for row in found.get("rows", []) if row.startswith("endpoint")]
+    assert len(endpoints) == len(found.get("namespaces", [])), found
+    for container in listed:
+        inspected = engine.inspect(container)
+        assert inspected["State"]["Status"] in ("created", "running", "exited"), inspected["State"]
+        assert container in found.get("roots", []), container
+
+
+def _names(directory: Path) -> list[str]:
+    return sorted(os.listdir(directory)) if directory.is_dir() else []
+
+
+def _mounts() -> list[str]:
+    return [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+
+
+def _processes(engine: CrashEngine) -> list[str]:
+    """Monitors, runtimes, and whatever runs in a control group of the engine's."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            command = Path(f"/proc/{name}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            groups = Path(f"/proc/{name}/cgroup").read_text()
+        except OSError:
+            continue
+        ours = str(engine.root) in command and "wherry.cli" not in command
+        if (ours and command) or f"/wherry-{engine.layout.tag}/" in groups:
+            found.append(f"{name} {command} {groups}")
+    return found
+
+
+def _sweep(layout: Layout) -> None:
+    """After the engine's end: the bridge and the control group of its own."""
+    for group in [*Path("/sys/fs/cgroup").glob(f"*/wherry-{layout.tag}"), Path(f"/sys/fs/cgroup/wherry-{layout.tag}")]:
+        if group.is_dir():
+            try:
+                group.rmdir()
+            except OSError:
+                pass
+    if Path(f"/sys/class/net/wh-{layout.tag}").exists():
+        subprocess.run(["ip", "link", "delete", f"wh-{layout.tag}"], check=False)

@@ -1,0 +1,121 @@
+"""What the commands share: the client, errors as one line, sizes and ages for people."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from wherry.client._sync.client import Client
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def client_of(ctx: click.Context) -> Client:
+    """The client of the engine that ``--host`` or the surroundings name; closed with the command."""
+    import wherry
+
+    client = wherry.connect(ctx.find_root().obj)
+    ctx.call_on_close(client.close)
+    return client
+
+
+def with_client(command: F) -> F:
+    """Give the command a client as its first argument, and print its errors as one line."""
+
+    @click.pass_context
+    @functools.wraps(command)
+    def call(ctx: click.Context, *arguments: Any, **options: Any) -> Any:
+        from wherry.api.errors import WherryError
+
+        try:
+            return command(client_of(ctx), *arguments, **options)
+        except WherryError as error:
+            fail(error)
+
+    return call  # type: ignore[return-value]
+
+
+def fail(error: Exception, status: int = 1) -> None:
+    """End with the error's text."""
+    message = getattr(error, "message", None) or str(error)
+    click.echo(f"wherry: {message}", err=True)
+    sys.exit(status)
+
+
+def each(names: Sequence[str], act: Callable[[str], Any]) -> None:
+    """Do it for each name, and print the name; an error of one does not keep the others from it."""
+    from wherry.api.errors import ApiError
+
+    failed = False
+    for name in names:
+        try:
+            act(name)
+            click.echo(name)
+        except ApiError as error:
+            click.echo(f"wherry: {error.message}", err=True)
+            failed = True
+    if failed:
+        sys.exit(1)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows under their titles, as wide as they are."""
+    widths = [max(len(row[i]) for row in (columns, *rows)) for i in range(len(columns))]
+    for row in (columns, *rows):
+        click.echo("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def size_text(size: float) -> str:
+    """
+    >>> size_text(1_500_000)
+    '1.5MB'
+    """
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if size < 1000 or unit == "TB":
+            return f"{size:.3g}{unit}"
+        size /= 1000
+    raise AssertionError
+
+
+def age_text(seconds_since_epoch: float) -> str:
+    """How long ago, in the largest unit that fits."""
+    age = max(0, int(time.time() - seconds_since_epoch))
+    for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second")):
+        if age >= size or unit == "second":
+            count = age // size
+            return f"{count} {unit}{'' if count == 1 else 's'} ago"
+    raise AssertionError
+
+
+def parse_size(text: str | None) -> int | None:
+    """
+    >>> parse_size("64m")
+    67108864
+    """
+    if text is None:
+        return None
+    units = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+    lowered = text.lower().removesuffix("b") or text
+    try:
+        if lowered[-1] in units:
+            return int(float(lowered[:-1]) * units[lowered[-1]])
+        return int(lowered)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no size; write 64m or 1g") from None
+
+
+def filters_from(pairs: Sequence[str]) -> dict[str, list[str]] | None:
+    """``--filter key=value`` options as the API's filters."""
+    found: dict[str, list[str]] = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator:
+            raise click.BadParameter(f"{pair!r} is no filter; write key=value")
+        found.setdefault(key, []).append(value)
+    return found or None

@@ -1,0 +1,88 @@
+"""``wherry cp``."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tarfile
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+import click
+
+from wherry.cli.common import fail, with_client
+
+if TYPE_CHECKING:
+    from wherry.client._sync.client import Client
+
+
+@click.command("cp")
+@click.argument("source")
+@click.argument("target")
+@with_client
+def cp_command(client: Client, source: str, target: str) -> None:
+    """Copy CONTAINER:PATH to PATH, or PATH to CONTAINER:PATH; ``-`` is a tar archive on stdin or stdout."""
+    from_container, to_container = _container_of(source), _container_of(target)
+    if bool(from_container) == bool(to_container):
+        raise click.UsageError("one of the two, and not both, is CONTAINER:PATH")
+    if from_container:
+        _copy_out(client, from_container, source.partition(":")[2], target)
+    else:
+        _copy_in(client, source, to_container, target.partition(":")[2])
+
+
+def _container_of(text: str) -> str:
+    """The container of CONTAINER:PATH; nothing for a path of this machine."""
+    name, separator, _ = text.partition(":")
+    return name if separator and not name.startswith((".", "/")) else ""
+
+
+def _copy_out(client: Client, container: str, path: str, target: str) -> None:
+    with client.containers.archive(container, path) as archive:
+        if target == "-":
+            archive.write_to(sys.stdout.buffer)
+            return
+        into = Path(target)
+        # A target that is no directory names the copy itself, as cp has it.
+        renamed = None if into.is_dir() else into.name
+        directory = into if into.is_dir() else into.parent
+        if not directory.is_dir():
+            fail(FileNotFoundError(f"{directory} is no directory"))
+        root = PurePosixPath(archive.stat.name).name
+        with tarfile.open(fileobj=cast(BinaryIO, archive), mode="r|") as tar:
+            for entry in tar:
+                if renamed is not None:
+                    entry.name = renamed + entry.name.removeprefix(root)
+                tar.extract(entry, directory, filter="data", set_attrs=True)
+
+
+def _copy_in(client: Client, source: str, container: str, path: str) -> None:
+    if source == "-":
+        client.containers.put_archive(container, path, sys.stdin.buffer)
+        return
+    local = Path(source)
+    if not local.exists():
+        fail(FileNotFoundError(f"{source} is not there"))
+    directory, name = path, local.resolve().name
+    if source.endswith("/."):
+        name = "."
+    elif not _is_directory(client, container, path):
+        directory, name = os.path.split(path.rstrip("/"))
+    with client.containers.put_archive_writer(container, directory or "/", no_overwrite_dir_non_dir=True) as upload:
+        with tarfile.open(fileobj=cast(BinaryIO, upload), mode="w|", format=tarfile.PAX_FORMAT) as tar:
+            tar.add(local, arcname=name)
+        upload.finish()
+
+
+def _is_directory(client: Client, container: str, path: str) -> bool:
+    from wherry.api.errors import NotFound
+
+    try:
+        stat = client.containers.archive_info(container, path)
+        return bool(stat.mode & 1 << 31) or _leads_to_directory(client, container, stat.link_target)
+    except NotFound:
+        return path.endswith("/")
+
+
+def _leads_to_directory(client: Client, container: str, target: str) -> bool:
+    return bool(target) and bool(client.containers.archive_info(container, target).mode & 1 << 31)
