@@ -124,7 +124,7 @@ def docker_archive(layers: Sequence[bytes], config: Mapping[str, Any], tags: Seq
 
 def write_archive(out: BinaryIO, layers: Sequence[BinaryIO], config: Mapping[str, Any], tags: Sequence[str]) -> None:
     """The same from and to files, for layers too large for memory."""
-    digests = [hashlib.file_digest(layer, "sha256").hexdigest() for layer in layers]
+    digests = [_digest(layer) for layer in layers]
     image = image_config(digests, config)
     image_name = f"{hashlib.sha256(image).hexdigest()}.json"
     with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as tar:
@@ -163,6 +163,14 @@ def make_debian(out: BinaryIO, suite: str = "bookworm") -> None:
         subprocess.run([*command, *excluded, "."], check=True, stdout=layer)
         layer.seek(0)
         write_archive(out, [layer], {"Cmd": ["bash"], "Env": [DEFAULT_PATH]}, [f"debian:{suite}"])
+
+
+def _digest(file: BinaryIO) -> str:
+    file.seek(0)
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def _entry(name: str, mode: int) -> tarfile.TarInfo:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -52,11 +52,11 @@ def wherry_docker(wherry: Engine, tmp_path: Path) -> Docker:
 
 
 @pytest.fixture
-def idle(docker: Docker) -> Iterator[Callable[..., str]]:
+def idle(docker: Docker) -> Callable[..., str]:
     """Start a container that ends at once when asked to, under a name."""
 
     def start(name: str, *options: str) -> str:
         script = "trap 'exit 0' TERM; echo ready; while :; do sleep 3600 & wait $!; done"
         return docker.ok("run", "-d", "--name", name, *options, "busybox", "sh", "-c", script).strip()
 
-    yield start
+    return start

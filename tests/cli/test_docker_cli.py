@@ -102,7 +102,8 @@ def test_logs(docker: Docker, idle: Idle) -> None:
     assert docker.ok("logs", "--until", "1h", "talker") == ""
     follower = docker.start("logs", "-f", "--tail", "1", "talker", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     attached = docker.start("attach", "talker", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert attached.stdin is not None and attached.stdout is not None
+    assert attached.stdin is not None
+    assert attached.stdout is not None
     attached.stdin.write(b"go\n")
     attached.stdin.flush()
     assert attached.stdout.read() == b"last\n"

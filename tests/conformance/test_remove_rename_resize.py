@@ -60,7 +60,8 @@ def test_DEL4_anonymous_volumes(engine: Engine) -> None:
     kept = engine.create("true", Volumes={"/data": {}})
     dropped = engine.create("true", Volumes={"/data": {}})
     kept_at, dropped_at = (Path(engine.inspect(c)["Mounts"][0]["Source"]) for c in (kept, dropped))
-    assert kept_at.is_dir() and dropped_at.is_dir()
+    assert kept_at.is_dir()
+    assert dropped_at.is_dir()
     assert delete(engine, kept) == delete(engine, dropped, "?v=1") == 204
     assert kept_at.is_dir()
     eventually(lambda: not dropped_at.exists())

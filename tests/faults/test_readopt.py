@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
 
+import wherry
 from tests.faults.machine import IDLE, NUMBERS, CrashEngine
 from tests.support.http import eventually
 
@@ -31,26 +33,38 @@ def test_no_line_is_lost_or_doubled_through_ten_kills(crashable: CrashEngine) ->
         assert crashable.state(container)["ExitCode"] == 0
 
 
-def test_a_follower_of_logs_gets_a_clear_end(crashable: CrashEngine) -> None:
+def test_clients_of_a_killed_engine_get_a_clear_error(crashable: CrashEngine) -> None:
     container = crashable.run("sh", "-c", NUMBERS)
-    with crashable.open_logs(container, follow=1) as exchange:
-        outcome: list[object] = []
+    outcome: dict[str, object] = {}
 
-        def follow() -> None:
+    def follow() -> None:
+        with wherry.connect(crashable.address) as docker:
             try:
-                for _ in exchange.frames():
+                for _ in docker.containers.logs(container, follow=True):
                     pass
-                outcome.append("a clean end")
-            except (ConnectionError, AssertionError, ValueError) as error:
-                outcome.append(error)
+                outcome["logs"] = "a clean end"
+            except wherry.WherryError as error:
+                outcome["logs"] = error
 
-        thread = threading.Thread(target=follow)
+    def wait() -> None:
+        with wherry.connect(crashable.address) as docker:
+            try:
+                outcome["wait"] = docker.containers.wait(container)
+            except wherry.WherryError as error:
+                outcome["wait"] = error
+
+    threads = [threading.Thread(target=work) for work in (follow, wait)]
+    for thread in threads:
         thread.start()
-        time.sleep(0.2)
-        crashable.crash()
+    time.sleep(0.4)
+    assert not outcome
+    crashable.crash()
+    for thread in threads:
         thread.join(5)
-        assert outcome and outcome != ["a clean end"], outcome
+    assert isinstance(outcome["logs"], wherry.TransportError), outcome
+    assert isinstance(outcome["wait"], wherry.TransportError), outcome
     crashable.boot()
+    assert crashable.status(container) == "running"
 
 
 def test_wait_attach_exec_and_stdin_work_on_an_adopted_container(crashable: CrashEngine) -> None:
@@ -89,8 +103,6 @@ def test_AUT5_exit_code_of_a_container_that_ended_meanwhile(crashable: CrashEngi
     pid = crashable.state(unseen)["Pid"]
     crashable.crash()
     time.sleep(0.5)
-    import os
-
     os.kill(pid, 9)
     crashable.boot()
     state = crashable.state(container)

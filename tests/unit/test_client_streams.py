@@ -537,3 +537,87 @@ def test_idle_streams_end_where_a_limit_is_set(fake: FakeEngine, colour: str) ->
         assert next(logs) == (1, b"one")
         with pytest.raises(wherry.Timeout):
             next(logs)
+
+
+def test_a_cancelled_read_loses_nothing(fake: FakeEngine) -> None:
+    """The bytes arrive in the very moment the reader is cancelled, again and again."""
+    import anyio
+
+    step = threading.Semaphore(0)
+    lines = [b"%d\n" % number for number in range(60)]
+
+    def slow(peer: Peer, request: Received) -> None:
+        peer.chunked({"Content-Type": MULTIPLEXED})
+        for line in lines:
+            step.acquire(timeout=5)
+            peer.chunk(encode_frame(1, line))
+        peer.chunk(b"")
+
+    fake.routes["GET /containers/web/logs"] = slow
+
+    async def main() -> None:
+        got = b""
+        async with wherry.connect_async(fake.url) as docker, await docker.containers.logs("web") as logs:
+            while len(got) < len(b"".join(lines)):
+                step.release()
+                with anyio.move_on_after(0.0005):
+                    _, data = await anext(logs)
+                    got += data
+            assert got == b"".join(lines)
+
+    anyio.run(main)
+
+
+def test_a_stream_has_one_reader_at_a_time(fake: FakeEngine) -> None:
+    import anyio
+
+    def silent(peer: Peer, request: Received) -> None:
+        peer.hijack(MULTIPLEXED)
+        peer.read_all()
+
+    fake.routes["POST /containers/web/attach"] = silent
+
+    async def main() -> None:
+        async with (
+            wherry.connect_async(fake.url) as docker,
+            await docker.containers.attach("web") as channel,
+            anyio.create_task_group() as group,
+        ):
+            group.start_soon(channel.read_all)
+            await anyio.sleep(0.05)
+            with pytest.raises(wherry.WherryError, match="another task"):
+                await channel.read_all()
+            group.cancel_scope.cancel()
+
+    anyio.run(main)
+
+
+@pytest.mark.parametrize("way", ["close", "abort"])
+def test_closing_a_channel_ends_its_reader(fake: FakeEngine, docker: Any, way: str) -> None:
+    def silent(peer: Peer, request: Received) -> None:
+        peer.hijack(MULTIPLEXED)
+        peer.read_all()
+
+    fake.routes["POST /containers/web/attach"] = silent
+    channel = docker.containers.attach("web")
+    timer = threading.Timer(0.1, getattr(channel, way))
+    timer.start()
+    with pytest.raises(wherry.ProtocolError, match="closed"):
+        channel.read_all()
+    timer.join()
+    channel.close()
+
+
+def test_a_client_serves_one_event_loop_after_another(fake: FakeEngine) -> None:
+    import anyio
+
+    client = wherry.connect_async(fake.url)
+
+    async def main() -> None:
+        assert (await client.containers.inspect("web")).id == "web"
+        assert (await client.containers.inspect("web")).id == "web"
+
+    for _ in range(3):
+        anyio.run(main)
+    anyio.run(client.close)
+    assert fake.connections == 1

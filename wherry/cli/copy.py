@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import tarfile
-from pathlib import Path, PurePosixPath
+import tempfile
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 import click
@@ -14,6 +17,7 @@ from wherry.cli.common import fail, with_client
 
 if TYPE_CHECKING:
     from wherry.client._sync.client import Client
+    from wherry.client._sync.streams import Archive
 
 
 @click.command("cp")
@@ -43,17 +47,30 @@ def _copy_out(client: Client, container: str, path: str, target: str) -> None:
             archive.write_to(sys.stdout.buffer)
             return
         into = Path(target)
-        # A target that is no directory names the copy itself, as cp has it.
-        renamed = None if into.is_dir() else into.name
-        directory = into if into.is_dir() else into.parent
-        if not directory.is_dir():
-            fail(FileNotFoundError(f"{directory} is no directory"))
-        root = PurePosixPath(archive.stat.name).name
-        with tarfile.open(fileobj=cast(BinaryIO, archive), mode="r|") as tar:
-            for entry in tar:
-                if renamed is not None:
-                    entry.name = renamed + entry.name.removeprefix(root)
-                tar.extract(entry, directory, filter="data", set_attrs=True)
+        if into.is_dir():
+            _extract(archive, into)
+            return
+        # A target that is not there names the copy itself, as cp has it.
+        if not into.parent.is_dir():
+            fail(FileNotFoundError(f"{into.parent} is no directory"))
+        with tempfile.TemporaryDirectory(prefix=".wherry-cp-", dir=into.parent) as scratch:
+            content = Path(scratch, "content")
+            content.mkdir()
+            _extract(archive, content)
+            copied = content if path.endswith("/.") else next(content.iterdir())
+            copied.replace(into)
+
+
+def _extract(archive: Archive, directory: Path) -> None:
+    """By GNU tar, which keeps hostile names and links inside the directory."""
+    command = ["tar", "--extract", "--no-same-owner", "--directory", str(directory), "--file", "-"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as tar:
+        assert tar.stdin is not None
+        with suppress(BrokenPipeError):
+            archive.write_to(tar.stdin)
+        tar.stdin.close()
+    if tar.returncode:
+        sys.exit(tar.returncode)
 
 
 def _copy_in(client: Client, source: str, container: str, path: str) -> None:

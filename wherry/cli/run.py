@@ -38,7 +38,7 @@ def ports_from(published: tuple[str, ...]) -> dict[str | int, Any]:
 def volumes_from(volumes: tuple[str, ...]) -> tuple[list[str], dict[str, Any] | None]:
     """``-v`` options as binds, and the paths of anonymous volumes."""
     binds = [volume for volume in volumes if ":" in volume]
-    anonymous = {volume: {} for volume in volumes if ":" not in volume}
+    anonymous: dict[str, Any] = {volume: {} for volume in volumes if ":" not in volume}
     return binds, anonymous or None
 
 

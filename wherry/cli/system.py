@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -36,6 +36,10 @@ def info_command(client: Client) -> None:
     click.echo(json.dumps(json.loads(encode(client.system.info())), indent=4, ensure_ascii=False))
 
 
+def _time(nanoseconds: Any) -> str:
+    return f"{nanoseconds / 1e9:.6f}" if isinstance(nanoseconds, int) else "-"
+
+
 @click.command("events")
 @click.option("--since", type=float, help="Seconds since 1970.")
 @click.option("--until", type=float, help="Seconds since 1970.")
@@ -47,6 +51,6 @@ def events_command(client: Client, since: float | None, until: float | None, fil
         try:
             for event in events:
                 attributes = " ".join(f"{k}={v}" for k, v in sorted((event.actor.attributes or {}).items()))
-                click.echo(f"{event.time_nano / 1e9:.6f} {event.type} {event.action} {event.actor.id} {attributes}")
+                click.echo(f"{_time(event.time_nano)} {event.type} {event.action} {event.actor.id} {attributes}")
         except KeyboardInterrupt:
             sys.exit(130)

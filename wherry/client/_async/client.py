@@ -51,8 +51,8 @@ class AsyncClient:
         return AsyncClient(self.transport, timeouts)
 
     async def close(self) -> None:
-        """End the use of the client; its idle connections are closed. An embedded engine is left."""
-        self.transport.close()
+        """End the use of the client: its idle connections, and its hold on an engine inside this process."""
+        await self.transport.close()
 
     @property
     def containers(self) -> AsyncContainers:

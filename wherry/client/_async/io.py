@@ -338,7 +338,7 @@ def _dial_at_once(address: Address) -> Dialed | None:
 
 
 async def in_worker(function: Callable[..., T], *arguments: Any) -> T:
-    """Run a blocking function, such as a file's read, beside the loop."""
+    """Run a blocking function beside the loop."""
     return await anyio.to_thread.run_sync(function, *arguments)
 
 

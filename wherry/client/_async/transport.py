@@ -131,7 +131,7 @@ class AsyncTransport:
             raise
         return await self._checked(answer)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close the idle connections and end the use of the client; streams under way end with their own ``close``."""
         self._closed = True
         while self._idle:
@@ -139,7 +139,7 @@ class AsyncTransport:
         embedded, self._embedded = self._embedded, None
         close = getattr(embedded, "close", None)
         if close is not None:
-            close()
+            await io.in_worker(close)
 
     async def _checked(self, answer: AsyncAnswer) -> AsyncAnswer:
         status = answer.head.status

@@ -52,7 +52,7 @@ class Client:
         return Client(self.transport, timeouts)
 
     def close(self) -> None:
-        """End the use of the client; its idle connections are closed. An embedded engine is left."""
+        """End the use of the client: its idle connections, and its hold on an engine inside this process."""
         self.transport.close()
 
     @property

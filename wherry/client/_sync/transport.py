@@ -140,7 +140,7 @@ class Transport:
         embedded, self._embedded = self._embedded, None
         close = getattr(embedded, "close", None)
         if close is not None:
-            close()
+            io.in_worker(close)
 
     def _checked(self, answer: Answer) -> Answer:
         status = answer.head.status

@@ -26,6 +26,7 @@ from wherry.wire.frames import STDERR, STDOUT, encode_frame_header
 
 log = logging.getLogger(__name__)
 
+LAST_INPUT = 1.0  # seconds that the input of a client that has left may take to reach the container
 BEHIND = 1024 * 1024  # bytes queued for a client until it is served from the log
 
 
@@ -186,6 +187,7 @@ async def attach(containers: Containers, container: Container, options: AttachOp
     """
     containers.emit(container, "attach")
     tasks: set[asyncio.Task[None]] = set()
+    stdin: asyncio.Task[None] | None = None
     attacher: Attacher | None = None
     spawn = asyncio.get_running_loop().create_task
     wants_output = options.stdout or options.stderr
@@ -208,6 +210,9 @@ async def attach(containers: Containers, container: Container, options: AttachOp
         gone = spawn(_until(duplex.wait_closed()))
         tasks.add(gone)
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if gone.done() and stdin is not None and not stdin.done():
+            # what the client sent before it left still belongs to the container
+            await asyncio.wait({stdin}, timeout=LAST_INPUT)
     finally:
         if attacher is not None:
             attacher.close()
@@ -223,7 +228,7 @@ async def _until(awaitable: Awaitable[object]) -> None:
 
 
 async def _replay(containers: Containers, container: Container, options: AttachOptions, duplex: Duplex) -> None:
-    follower = Follower(container) if options.stream else None
+    follower = Follower(container, next_run=True) if options.stream else None
     log_options = LogOptions(stdout=options.stdout, stderr=options.stderr)
     batches = read_logs(containers.layout.log(container.id), log_options, tty=not options.multiplexed, follow=follower)
     with suppress(ConnectionError):

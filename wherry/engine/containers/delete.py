@@ -10,7 +10,7 @@ from wherry.engine.containers.container import Container
 from wherry.engine.containers.create import remove_anonymous_volumes
 from wherry.engine.containers.kill import kill_and_wait
 from wherry.engine.containers.registry import Containers
-from wherry.engine.containers.restart import cancel_restart
+from wherry.engine.containers.restart import stop_restarting
 from wherry.engine.containers.shm import release_shared_memory
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ async def delete(containers: Containers, reference: str, *, volumes: bool, force
             raise Conflict(hint.format(container.id))
         container.keep = True
         if state.restarting:
-            cancel_restart(containers, container)
+            await stop_restarting(containers, container)
     work = containers.spawn(_remove(containers, container, volumes), f"removal of {container.short_id}")
     await containers.shielded(work)
 

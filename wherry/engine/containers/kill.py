@@ -8,7 +8,7 @@ from wherry.api.errors import ApiError, BadRequest, Conflict, NotFound, ServerEr
 from wherry.engine.containers.container import Container
 from wherry.engine.containers.pause import thaw
 from wherry.engine.containers.registry import Containers
-from wherry.engine.containers.restart import cancel_restart
+from wherry.engine.containers.restart import stop_restarting
 from wherry.engine.oci.signals import InvalidSignal, parse_signal
 
 KILL_GRACE = 10.0  # seconds until the process is killed by its pid
@@ -32,8 +32,7 @@ async def kill(containers: Containers, reference: str, text: str | None) -> None
     state = container.state
     if not state.running:
         raise Conflict(f"{prefix}container {container.id} is not running")
-    if state.restarting:
-        cancel_restart(containers, container)
+    if state.restarting and await stop_restarting(containers, container):
         return
     try:
         if number == signal.SIGKILL:

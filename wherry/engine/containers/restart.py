@@ -43,7 +43,7 @@ def next_delay(container: Container, ran_for: int) -> float:
 
 
 def cancel_restart(containers: Containers, container: Container) -> None:
-    """End the wait before an automatic restart: the container is exited, by hand (STP6)."""
+    """End the wait before an automatic restart: the container is exited, by hand (STP6). The caller holds the lock."""
     task, container.restart_timer = container.restart_timer, None
     if task is not None:
         task.cancel()
@@ -53,6 +53,18 @@ def cancel_restart(containers: Containers, container: Container) -> None:
     containers.save(container)
     container.announce_exit()
     containers.emit(container, "stop")
+
+
+async def stop_restarting(containers: Containers, container: Container) -> bool:
+    """``cancel_restart``, unless the restart is under way: then wait for it and return False; the container runs."""
+    if container.restart_timer is not None:
+        container.restart_timer.cancel()
+        container.restart_timer = None
+    async with container.lock:
+        if container.state.restarting:
+            cancel_restart(containers, container)
+            return True
+    return False
 
 
 async def wait_and(container: Container, delay: float, action: object) -> None:

@@ -10,7 +10,7 @@ from wherry.api.errors import ApiError, BadRequest, ServerError
 from wherry.engine.containers.container import Container
 from wherry.engine.containers.kill import KILL_GRACE, LAST_GRACE, send, stop_signal
 from wherry.engine.containers.registry import Containers
-from wherry.engine.containers.restart import cancel_restart
+from wherry.engine.containers.restart import stop_restarting
 from wherry.engine.containers.start import start_container
 from wherry.engine.oci.signals import InvalidSignal, parse_signal
 
@@ -37,8 +37,7 @@ async def stop(containers: Containers, reference: str, signal_name: str | None, 
 
 async def stop_container(containers: Containers, container: Container, number: int, timeout: int | None) -> None:
     """Signal, wait, SIGKILL, wait, then give up (STP3)."""
-    if container.state.restarting:
-        cancel_restart(containers, container)
+    if container.state.restarting and await stop_restarting(containers, container):
         return
     run = container.run
     if run is None:

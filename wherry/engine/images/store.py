@@ -206,6 +206,8 @@ class Images:
             target = target.with_tag(tag)
         if target.digest:
             raise BadRequest("refusing to create a tag with a digest reference")
+        if repo in ("sha256", "sha384", "sha512"):
+            raise BadRequest("refusing to create an ambiguous tag using digest algorithm as name")
         self.name_image(image.id, target.tagged(), action="tag")
 
     def name_image(self, id: str, name: Reference, *, action: str = "") -> None:

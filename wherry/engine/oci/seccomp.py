@@ -17,7 +17,6 @@ import platform
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from functools import cache, lru_cache
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +89,7 @@ def default_profile(granted: Collection[str], machine: str = "") -> dict[str, An
 
 @cache
 def _known() -> dict[str, Any]:
-    text = resources.files("wherry.engine.oci").joinpath("seccomp_default.json").read_text("utf-8")
+    text = Path(__file__).with_name("seccomp_default.json").read_text("utf-8")
     known: dict[str, Any] = json.loads(text)
     return known
 

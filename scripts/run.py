@@ -1,0 +1,155 @@
+"""What ``make run`` and ``make stop`` do: an engine in the background, images, and the demonstration.
+
+    run.py start [--debian]            start the engine unless it runs, make the images, run the demonstration
+    run.py stop [--stop-containers]    end the engine; its containers live on unless told otherwise
+
+Where, is in WHERRY_SOCKET, WHERRY_DATA_ROOT and WHERRY_EXEC_ROOT.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import wherry
+from scripts.demo import demonstrate
+from scripts.make_images import busybox_archive, make_debian
+
+SOCKET = Path(os.environ.get("WHERRY_SOCKET", "/run/wherry/wherry.sock"))
+DATA_ROOT = Path(os.environ.get("WHERRY_DATA_ROOT", "/var/lib/wherry"))
+EXEC_ROOT = Path(os.environ.get("WHERRY_EXEC_ROOT", "/run/wherry"))
+ADDRESS = f"unix://{SOCKET}"
+PID_FILE = EXEC_ROOT / "serve.pid"
+LOG_FILE = EXEC_ROOT / "serve.log"
+SECONDS = 30.0
+
+
+def answers() -> bool:
+    if not SOCKET.exists():
+        return False
+    try:
+        with wherry.connect(ADDRESS, timeouts=wherry.Timeouts(connect=2, head=5)) as docker:
+            docker.system.ping()
+    except wherry.WherryError:
+        return False
+    return True
+
+
+def engine_pid() -> int | None:
+    """The background engine's process id, None when it is gone (or the number has passed to another process)."""
+    try:
+        pid = int(PID_FILE.read_text())
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (OSError, ValueError):
+        return None
+    return pid if b"serve" in command and str(DATA_ROOT).encode() in command else None
+
+
+def start_engine() -> None:
+    """Start the engine in the background, in a session of its own, and wait until it answers."""
+    EXEC_ROOT.mkdir(parents=True, exist_ok=True)
+    SOCKET.parent.mkdir(parents=True, exist_ok=True)
+    program = Path(sys.executable).with_name("wherry")
+    command = [str(program), "serve", "--host", ADDRESS, "--data-root", str(DATA_ROOT), "--exec-root", str(EXEC_ROOT)]
+    with LOG_FILE.open("ab") as log:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
+        )
+    PID_FILE.write_text(f"{process.pid}\n")
+    deadline = time.monotonic() + SECONDS
+    while not answers():
+        if process.poll() is not None:
+            last = LOG_FILE.read_text(errors="replace").splitlines()[-5:]
+            sys.exit(
+                "the engine did not start:\n  " + "\n  ".join(last) + "\n`.venv/bin/wherry doctor` says what is missing"
+            )
+        if time.monotonic() > deadline:
+            sys.exit(f"the engine does not answer after {SECONDS:.0f} s; see {LOG_FILE}")
+        time.sleep(0.02)
+
+
+def make_images(docker: wherry.Client, debian: bool) -> None:
+    """busybox:latest always (it takes a moment), debian:bookworm when asked and not there."""
+    docker.images.load(busybox_archive())
+    if not debian:
+        return
+    try:
+        docker.images.inspect("debian:bookworm")
+        return
+    except wherry.NotFound:
+        print("  making debian:bookworm with debootstrap; this takes a minute or two", flush=True)
+    archive = DATA_ROOT / "tmp" / "debian.tar"
+    try:
+        with archive.open("w+b") as file:
+            make_debian(file)
+            file.seek(0)
+            docker.images.load(io.BufferedReader(file))
+    finally:
+        archive.unlink(missing_ok=True)
+
+
+def start(debian: bool) -> None:
+    began = time.monotonic()
+    if answers():
+        print(f"the engine already serves on {ADDRESS}")
+    else:
+        start_engine()
+        print(f"the engine serves on {ADDRESS} ({(time.monotonic() - began) * 1000:.0f} ms)")
+    with wherry.connect(ADDRESS) as docker:
+        began = time.monotonic()
+        make_images(docker, debian)
+        names = "busybox:latest and debian:bookworm" if debian else "busybox:latest"
+        print(f"made {names} ({(time.monotonic() - began) * 1000:.0f} ms)")
+        demonstrate(docker)
+    print(f"""
+The engine serves on {ADDRESS}; its log is {LOG_FILE}. Next:
+
+  export DOCKER_HOST={ADDRESS}
+  docker run -it busybox          # or, without Docker's command line: .venv/bin/wherry run -it busybox
+  .venv/bin/wherry ps -a
+  make stop                       # ends the engine; containers run on, and the next engine finds them""")
+
+
+def stop(stop_containers: bool) -> None:
+    pid = engine_pid()
+    if stop_containers and answers():
+        with wherry.connect(ADDRESS) as docker:
+            for container in docker.containers.list(all=True):
+                docker.containers.delete(container.id, force=True, v=True)
+    if pid is None:
+        print("no engine that `make run` started is running")
+        return
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + SECONDS
+    while engine_pid() is not None:
+        if time.monotonic() > deadline:
+            sys.exit(f"the engine (process {pid}) does not end; see {LOG_FILE}")
+        time.sleep(0.02)
+    PID_FILE.unlink(missing_ok=True)
+    print("the engine has ended")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    starting = commands.add_parser("start")
+    starting.add_argument("--debian", action="store_true")
+    stopping = commands.add_parser("stop")
+    stopping.add_argument("--stop-containers", action="store_true")
+    options = parser.parse_args()
+    if options.command == "start":
+        start(options.debian)
+    else:
+        stop(options.stop_containers)
+
+
+if __name__ == "__main__":
+    main()
