@@ -24,8 +24,8 @@ class Docker:
     def __call__(
         self, *arguments: str, input: bytes | None = None, timeout: float = 60
     ) -> subprocess.CompletedProcess[bytes]:
-        stdin = {"input": input} if input is not None else {"stdin": subprocess.DEVNULL}
-        return subprocess.run(["docker", *arguments], env=self.env, capture_output=True, timeout=timeout, **stdin)
+        command = ["docker", *arguments]
+        return subprocess.run(command, env=self.env, capture_output=True, timeout=timeout, input=input or b"")
 
     def ok(self, *arguments: str, input: bytes | None = None) -> str:
         """Run, expect success, and give stdout."""

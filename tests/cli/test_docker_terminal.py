@@ -14,9 +14,9 @@ CTRL_C, CTRL_P, CTRL_Q = b"\x03", b"\x10", b"\x11"
 def test_run_it(docker: Docker) -> None:
     with docker.terminal("run", "--rm", "-it", "busybox", rows=31, columns=71) as terminal:
         terminal.expect(b"/ # ")
-        terminal.type(b"echo $((6 * 7))\r")
+        terminal.send(b"echo $((6 * 7))\r")
         terminal.expect(b"\r\n42\r\n")
-        terminal.type(b"tty && exit 5\r")
+        terminal.send(b"tty && exit 5\r")
         terminal.expect(b"/dev/")
         assert terminal.wait() == 5
 
@@ -26,13 +26,13 @@ def test_size_at_start_and_resize(docker: Docker) -> None:
         terminal.expect(b"/ # ")
 
         def size_is(wanted: bytes) -> bool:
-            terminal.type(b"stty size\r")
+            terminal.send(b"stty size\r")
             return wanted in terminal.expect(b"/ # ")
 
         eventually(lambda: size_is(b"31 71"))
         terminal.resize(40, 100)
         eventually(lambda: size_is(b"40 100"))
-        terminal.type(b"exit\r")
+        terminal.send(b"exit\r")
         assert terminal.wait() == 0
 
 
@@ -41,30 +41,30 @@ def test_ctrl_c_goes_to_the_container(docker: Docker) -> None:
         "run", "--rm", "-it", "busybox", "sh", "-c", "trap 'exit 9' INT; echo ready; sleep 1000"
     ) as terminal:
         terminal.expect(b"ready")
-        terminal.type(CTRL_C)
+        terminal.send(CTRL_C)
         assert terminal.wait() == 9
 
 
 def test_detach_and_reattach(docker: Docker) -> None:
     with docker.terminal("run", "-it", "--name", "kept", "busybox") as terminal:
         terminal.expect(b"/ # ")
-        terminal.type(b"mark=here\r")
+        terminal.send(b"mark=here\r")
         terminal.expect(b"/ # ")
-        terminal.type(CTRL_P + CTRL_Q)
+        terminal.send(CTRL_P + CTRL_Q)
         assert terminal.wait() == 0
     assert json.loads(docker.ok("inspect", "kept"))[0]["State"]["Running"] is True
     with docker.terminal("attach", "kept") as terminal:
-        terminal.type(b"echo still $mark\r")
+        terminal.send(b"echo still $mark\r")
         terminal.expect(b"\r\nstill here\r\n")
-        terminal.type(b"exit 6\r")
+        terminal.send(b"exit 6\r")
         assert terminal.wait() == 6
 
 
 def test_own_detach_keys(docker: Docker) -> None:
     with docker.terminal("run", "-it", "--name", "kept", "--detach-keys", "ctrl-x,y", "busybox", "cat") as terminal:
-        terminal.type(b"line\r")
+        terminal.send(b"line\r")
         terminal.expect(b"line\r\nline\r\n")
-        terminal.type(b"\x18y")
+        terminal.send(b"\x18y")
         assert terminal.wait() == 0
     assert docker.ok("ps", "--format", "{{.Names}}") == "kept\n"
 
@@ -75,11 +75,11 @@ def test_exec_it(docker: Docker, idle: Callable[..., str]) -> None:
         terminal.expect(b"/ # ")
 
         def size_is(wanted: bytes) -> bool:
-            terminal.type(b"stty size\r")
+            terminal.send(b"stty size\r")
             return wanted in terminal.expect(b"/ # ")
 
         eventually(lambda: size_is(b"33 77"))
-        terminal.type(b"exit 4\r")
+        terminal.send(b"exit 4\r")
         assert terminal.wait() == 4
     assert docker.ok("ps", "--format", "{{.Names}}") == "box\n"
 
@@ -88,5 +88,5 @@ def test_start_ai(docker: Docker) -> None:
     docker.ok("create", "-it", "--name", "later", "busybox")
     with docker.terminal("start", "-ai", "later") as terminal:
         terminal.expect(b"/ # ")
-        terminal.type(b"exit 3\r")
+        terminal.send(b"exit 3\r")
         assert terminal.wait() == 3

@@ -11,7 +11,7 @@ from tests.support.http import Exchange, eventually
 
 RAW = "application/vnd.docker.raw-stream"
 MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
-STDIN = {"OpenStdin": True, "StdinOnce": True, "AttachStdin": True}
+STDIN: dict[str, Any] = {"OpenStdin": True, "StdinOnce": True, "AttachStdin": True}
 
 
 def output(exchange: Exchange) -> dict[int, bytes]:

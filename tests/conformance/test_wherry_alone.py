@@ -94,9 +94,9 @@ def test_bad_input_leaves_nothing_behind(wherry: Engine) -> None:
         answer = wherry.try_create("true", name="bad", **body)
         assert answer.status in (400, 404, 500), (body, answer)
         assert answer.message
-    for body in (b"", b"{", b"[]", b"nonsense", b'{"Image":"busybox"}x', b"[" * 100_000, b'{"a":' * 10_000):
-        answer = wherry.http.post("/containers/create", body=body, headers={"Content-Type": "application/json"})
-        assert answer.status == 400, (body[:20], answer)
+    for text in (b"", b"{", b"[]", b"nonsense", b'{"Image":"busybox"}x', b"[" * 100_000, b'{"a":' * 10_000):
+        answer = wherry.http.post("/containers/create", body=text, headers={"Content-Type": "application/json"})
+        assert answer.status == 400, (text[:20], answer)
     for target in ("/containers/x%00y/json", "/containers/" + "a" * 5000 + "/json", "/containers/..%2f..%2fetc/json"):
         assert wherry.http.get(target).status in (301, 400, 404, 414)
     assert wherry.http.get("/containers/json", query={"filters": {"name": ["(a+)+$" * 5]}}, timeout=5).status == 200

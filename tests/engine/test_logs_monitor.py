@@ -148,7 +148,8 @@ def test_LOG8_followed_over_rotations_by_a_real_monitor(run: Run) -> None:
                         old = log if number == 0 else log.with_name(f"log.{number}")
                         os.rename(old, log.with_name(f"log.{number + 1}"))
                     rotations += 1
-                    assert reopen_log(container.bundle)
+                    if not reopen_log(container.bundle):
+                        return  # the monitor has ended: nothing more is written
                 await asyncio.sleep(0.01)
 
         rotating = asyncio.get_running_loop().create_task(rotate())

@@ -15,17 +15,8 @@ TIMEOUT = 30.0
 NOTHING: Any = object()
 
 
-class Headers(dict[str, str]):
-    """Header fields by lower-case name; the last of several wins."""
-
-    def __getitem__(self, name: str) -> str:
-        return super().__getitem__(name.lower())
-
-    def get(self, name: str, default: str | None = None) -> Any:
-        return super().get(name.lower(), default)
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and super().__contains__(name.lower())
+Headers = dict[str, str]
+"""Header fields by lower-case name; the last of several wins."""
 
 
 class Exchange:
@@ -43,7 +34,7 @@ class Exchange:
             raise ConnectionError("the engine closed the connection without an answer")
         self.version, status, self.reason = [*line.rstrip("\r\n").split(" ", 2), ""][:3]
         self.status = int(status)
-        self.headers = Headers()
+        self.headers: Headers = {}
         while (line := self._file.readline().decode("latin-1")) not in ("\r\n", "\n", ""):
             name, _, value = line.partition(":")
             self.headers[name.strip().lower()] = value.strip()
@@ -101,7 +92,7 @@ class Exchange:
 
     def recv(self) -> bytes:
         """What has arrived, at least one byte; empty at the end."""
-        return self._file.read1(1 << 16)  # type: ignore[attr-defined, no-any-return]
+        return self._file.read1(1 << 16)
 
     def read_until(self, wanted: bytes) -> bytes:
         """Raw bytes up to and with ``wanted``; fails when the stream ends first."""

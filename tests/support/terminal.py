@@ -40,7 +40,7 @@ class Terminal:
         """Change the size; the kernel signals it to the program."""
         self._set_size(self._master, rows, columns)
 
-    def type(self, text: bytes) -> None:
+    def send(self, text: bytes) -> None:
         os.write(self._master, text)
 
     def expect(self, wanted: bytes, within: float = 20.0) -> bytes:

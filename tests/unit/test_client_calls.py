@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -242,6 +243,7 @@ def test_a_kept_connection_that_ended_is_replaced(fake: FakeEngine, docker: Any)
     fake.routes["GET /containers/once/json"] = answer_and_hang_up
     fake.routes["POST /containers/web/start"] = (204, b"")
     docker.containers.inspect("once")
+    time.sleep(0.1)
     docker.containers.start("web")
     assert fake.connections == 2
 
@@ -294,8 +296,8 @@ def test_broken_answers_are_protocol_errors(fake: FakeEngine, docker: Any, answe
 
 def test_an_answer_nobody_asked_for_spoils_its_connection_alone(fake: FakeEngine, docker: Any) -> None:
     def send_twice(peer: Peer, request: Received) -> None:
-        peer.reply(200, INSPECT)
-        peer.reply(200, {"Id": "poison"})
+        once = b'HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{"Id":"abc"}'
+        peer.send(once + once.replace(b"abc", b"bad"))
 
     fake.routes["GET /containers/two/json"] = send_twice
     for _ in range(3):

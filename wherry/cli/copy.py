@@ -67,7 +67,7 @@ def _extract(archive: Archive, directory: Path) -> None:
     with subprocess.Popen(command, stdin=subprocess.PIPE) as tar:
         assert tar.stdin is not None
         with suppress(BrokenPipeError):
-            archive.write_to(tar.stdin)
+            archive.write_to(cast(BinaryIO, tar.stdin))
         tar.stdin.close()
     if tar.returncode:
         sys.exit(tar.returncode)
@@ -85,10 +85,11 @@ def _copy_in(client: Client, source: str, container: str, path: str) -> None:
         name = "."
     elif not _is_directory(client, container, path):
         directory, name = os.path.split(path.rstrip("/"))
-    with client.containers.put_archive_writer(container, directory or "/", no_overwrite_dir_non_dir=True) as upload:
-        with tarfile.open(fileobj=cast(BinaryIO, upload), mode="w|", format=tarfile.PAX_FORMAT) as tar:
-            tar.add(local, arcname=name)
-        upload.finish()
+    with (
+        client.containers.put_archive_writer(container, directory or "/", no_overwrite_dir_non_dir=True) as upload,
+        tarfile.open(fileobj=cast(BinaryIO, upload), mode="w|", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        tar.add(local, arcname=name)
 
 
 def _is_directory(client: Client, container: str, path: str) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import wherry
 from wherry.engine.blocking import in_thread
-from wherry.engine.containers import recover
+from wherry.engine.containers import aftermath, recover
 from wherry.engine.containers.exit import exited
 from wherry.engine.containers.registry import Containers, Parts
 from wherry.engine.containers.stop import stop_all
@@ -119,6 +119,7 @@ class Engine:
         )
         self.containers.exits = ExitWatcher(layout.exits, lambda id, code: exited(self.containers, id, code))
         self.containers.exits.start()
+        self.containers.after_exit = lambda container: aftermath.follow(self.containers, container)
         self.images = self.containers.parts.images
         self.networks = networks
         self.volumes = self.containers.parts.volumes

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from collections.abc import Callable, Mapping
 
 from wherry.api.errors import BadRequest
 from wherry.engine.events import Event
 from wherry.engine.filters import match_labels
+from wherry.engine.images.reference import InvalidReference, parse
 
 _BY_PREFIX = ("health_status", "exec_create", "exec_start")
-_MOMENT = re.compile(r"(-?\d{1,18})(?:\.(\d{1,9}))?")
+_MOMENT = re.compile(r"(-?[0-9]{1,18})(?:\.([0-9]{1,9}))?")
 _OBJECTS = ("container", "network", "volume", "plugin", "daemon")
 
 
@@ -25,7 +27,8 @@ def moment(text: str | None) -> int | None:
 
 
 def matcher(filters: Mapping[str, list[str]]) -> Callable[[Event], bool]:
-    """Whether an event passes: keys are ANDed, the values of one ORed, unknown keys ignored."""
+    """Whether an event passes: keys are ANDed, the values of one ORed, unknown keys ignored, and so is one without values."""
+    filters = {key: values for key, values in filters.items() if values}
 
     def keep(event: Event) -> bool:
         if "type" in filters and event.type not in filters["type"]:
@@ -44,8 +47,10 @@ def matcher(filters: Mapping[str, list[str]]) -> Callable[[Event], bool]:
 
 
 def _action(action: str, wanted: list[str]) -> bool:
-    word = action.partition(":")[0]
-    return action in wanted or (word in _BY_PREFIX and word in wanted)
+    """Exactly; one of the three words whose events carry more behind a colon makes all values prefixes."""
+    if any(word in _BY_PREFIX for word in wanted):
+        return action.startswith(tuple(wanted))
+    return action in wanted
 
 
 def _object(event: Event, kind: str, wanted: list[str]) -> bool:
@@ -57,8 +62,11 @@ def _object(event: Event, kind: str, wanted: list[str]) -> bool:
 
 
 def _image(event: Event, wanted: list[str]) -> bool:
-    names = (
-        {event.id, event.attributes.get("name", "")} if event.type == "image" else {event.attributes.get("image", "")}
-    )
-    names |= {name.rpartition(":")[0] if ":" in name.rpartition("/")[2] else name for name in names}
-    return event.type in ("image", "container") and bool(names & set(wanted))
+    """By id, or by name with or without its tag."""
+    if event.type not in ("image", "container"):
+        return False
+    name = event.attributes.get("name" if event.type == "image" else "image", "")
+    names = {event.id, name}
+    with suppress(InvalidReference):
+        names.add(parse(name).familiar_name)
+    return not names.isdisjoint(wanted)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Collection, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 
 from wherry.api.errors import BadRequest
 
-_DURATION_UNITS = {"ns": 1, "us": 1_000, "µs": 1_000, "ms": 1_000_000, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
-_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
+_DURATION_UNITS = {"ns": 1, "us": 1_000, "µs": 1_000, "μs": 1_000, "ms": 1_000_000, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+_DURATION = re.compile(r"([0-9]{1,19}(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
 
 
 def check_keys(filters: Mapping[str, list[str]], known: Collection[str]) -> None:
@@ -35,7 +35,7 @@ def _has(labels: Mapping[str, str], text: str) -> bool:
 def parse_duration(text: str) -> int:
     """A Go duration (``1h30m``) in nanoseconds. Raises ``ValueError``."""
     sign = -1 if text.startswith("-") else 1
-    rest = text.lstrip("+-")
+    rest = text[1:] if text.startswith(("+", "-")) else text
     if rest == "0":
         return 0
     total, position = 0, 0
@@ -44,24 +44,26 @@ def parse_duration(text: str) -> int:
             break
         total += int(float(match[1]) * _DURATION_UNITS[match[2]])
         position = match.end()
-    if not rest or position != len(rest):
+    if not rest or position != len(rest) or total >= 1 << 63:
         raise ValueError(text)
     return sign * total
 
 
 def parse_until(text: str) -> int:
-    """RFC 3339, unix seconds, or a Go duration before now, as nanoseconds since the epoch. Raises ``BadRequest``."""
-    try:
-        return time.time_ns() - parse_duration(text)
-    except ValueError:
-        pass
-    if re.fullmatch(r"\d+(\.\d{1,9})?", text):
+    """RFC 3339, unix seconds, or a Go duration before now, as nanoseconds since the epoch. Raises ``BadRequest``.
+
+    A time without a zone is the machine's own.
+    """
+    if text != "0":
+        try:
+            return time.time_ns() - parse_duration(text)
+        except ValueError:
+            pass
+    if re.fullmatch(r"[0-9]{1,18}(\.[0-9]{1,9})?", text):
         seconds, _, fraction = text.partition(".")
         return int(seconds) * 10**9 + int(fraction.ljust(9, "0") or 0)
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
+        moment = datetime.fromisoformat(text).astimezone()
+        return int(moment.timestamp() * 1_000_000) * 1_000
+    except (ValueError, OverflowError, OSError):
         raise BadRequest(f'failed to parse value as time or duration: "{text}"') from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return int(moment.timestamp() * 1_000_000) * 1_000

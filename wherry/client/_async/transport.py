@@ -65,19 +65,18 @@ class AsyncTransport:
         if self._version is None:
             await self._negotiate(timeouts)
         operation = request.operation
-        again = operation.method in _REPEATABLE
+        if request.body is not None:
+            answer = await self.request(request, timeouts)
+            body = await answer.read_all()
+            return read_value(request, body) if operation.returns is not None and body else None
         while True:
             connection = await self._acquire(timeouts)
-            reused = connection.used
             try:
                 await self._send_head(connection, request, timeouts, True)
                 head, body = await connection.read_answer(request)
                 break
             except ProtocolError as error:
-                self._explain(connection, error)
-                if not (again and reused):
-                    raise
-                again = False  # as in ``request``
+                self._failed(connection, request, error)
             except BaseException:
                 connection.stream.close()
                 raise
@@ -93,18 +92,13 @@ class AsyncTransport:
         """
         if versioned and self._version is None:
             await self._negotiate(timeouts)
-        again = request.operation.method in _REPEATABLE
         while True:
             connection = await self._acquire(timeouts)
-            reused = connection.used
             try:
                 answer = await self._exchange(connection, request, timeouts, versioned)
                 break
             except ProtocolError as error:
-                self._explain(connection, error)
-                if not (again and reused):
-                    raise
-                again = False  # a kept connection may have ended just now; a new one has no such excuse
+                self._failed(connection, request, error)
             except BaseException:
                 connection.stream.close()
                 raise
@@ -217,11 +211,13 @@ class AsyncTransport:
     ) -> None:
         operation = request.operation
         hijack = operation.reply is Reply.HIJACK
+        connection.sent = False
         connection.parser.expect(operation.method, hijack=hijack)
         connection.stream.set_timeout(timeouts.long_head if request.long else timeouts.head)
         target = self._prefix + request.path if versioned else request.path
         if operation.method == "GET" and not request.headers:
             await connection.stream.send(f"GET {target} HTTP/1.1\r\n{self._plain}".encode())
+            connection.sent = True
             return
         headers = [*self._headers, *request.headers]
         if hijack:
@@ -234,13 +230,22 @@ class AsyncTransport:
             headers.append(("Content-Length", "0"))
         head = encode_request_head(operation.method, target, headers)
         await connection.stream.send(head if request.body is None else head + request.body)
+        connection.sent = True
 
-    def _explain(self, connection: AsyncConnection, error: ProtocolError) -> None:
-        """Close a broken connection; raise in the words of the way to the engine (ssh), if it has any."""
+    def _failed(self, connection: AsyncConnection, request: Request, error: ProtocolError) -> None:
+        """Close a broken connection and raise the error, unless the call may be made again on a new one.
+
+        It may be where a kept connection had ended just now, and the engine cannot have acted on the request.
+        """
         complaint = connection.stream.complaint()
         connection.stream.close()
-        if complaint:
+        if complaint:  # the way to the engine (ssh) has its own words
             raise ConnectError(f"cannot connect to {self.address}: {complaint}") from error
+        harmless = request.operation.method in _REPEATABLE or not connection.sent
+        if not (connection.used and harmless and request.stream is None):
+            raise error
+        while self._idle:
+            self._idle.pop().stream.close()  # the others have likely ended too
 
     async def _negotiate(self, timeouts: Timeouts) -> None:
         async with self._agreeing:

@@ -15,14 +15,17 @@ if TYPE_CHECKING:
 
 
 class Connection:
-    """A stream with the parser of its answers. ``used``: it has carried an answer before."""
+    """A stream with the parser of its answers.
 
-    __slots__ = ("parser", "stream", "used")
+    ``used``: it has carried an answer before. ``sent``: all of the present request went out.
+    """
+
+    __slots__ = ("parser", "sent", "stream", "used")
 
     def __init__(self, stream: io.Stream) -> None:
         self.stream = stream
         self.parser = ResponseParser()
-        self.used = False
+        self.used = self.sent = False
 
     def read_head(self, request: Request, release: Callable[[Connection, Response], None]) -> Answer:
         """Wait for the head of the answer."""

@@ -66,19 +66,18 @@ class Transport:
         if self._version is None:
             self._negotiate(timeouts)
         operation = request.operation
-        again = operation.method in _REPEATABLE
+        if request.body is not None:
+            answer = self.request(request, timeouts)
+            body = answer.read_all()
+            return read_value(request, body) if operation.returns is not None and body else None
         while True:
             connection = self._acquire(timeouts)
-            reused = connection.used
             try:
                 self._send_head(connection, request, timeouts, True)
                 head, body = connection.read_answer(request)
                 break
             except ProtocolError as error:
-                self._explain(connection, error)
-                if not (again and reused):
-                    raise
-                again = False  # as in ``request``
+                self._failed(connection, request, error)
             except BaseException:
                 connection.stream.close()
                 raise
@@ -94,18 +93,13 @@ class Transport:
         """
         if versioned and self._version is None:
             self._negotiate(timeouts)
-        again = request.operation.method in _REPEATABLE
         while True:
             connection = self._acquire(timeouts)
-            reused = connection.used
             try:
                 answer = self._exchange(connection, request, timeouts, versioned)
                 break
             except ProtocolError as error:
-                self._explain(connection, error)
-                if not (again and reused):
-                    raise
-                again = False  # a kept connection may have ended just now; a new one has no such excuse
+                self._failed(connection, request, error)
             except BaseException:
                 connection.stream.close()
                 raise
@@ -214,11 +208,13 @@ class Transport:
     def _send_head(self, connection: Connection, request: Request, timeouts: Timeouts, versioned: bool) -> None:
         operation = request.operation
         hijack = operation.reply is Reply.HIJACK
+        connection.sent = False
         connection.parser.expect(operation.method, hijack=hijack)
         connection.stream.set_timeout(timeouts.long_head if request.long else timeouts.head)
         target = self._prefix + request.path if versioned else request.path
         if operation.method == "GET" and not request.headers:
             connection.stream.send(f"GET {target} HTTP/1.1\r\n{self._plain}".encode())
+            connection.sent = True
             return
         headers = [*self._headers, *request.headers]
         if hijack:
@@ -231,13 +227,22 @@ class Transport:
             headers.append(("Content-Length", "0"))
         head = encode_request_head(operation.method, target, headers)
         connection.stream.send(head if request.body is None else head + request.body)
+        connection.sent = True
 
-    def _explain(self, connection: Connection, error: ProtocolError) -> None:
-        """Close a broken connection; raise in the words of the way to the engine (ssh), if it has any."""
+    def _failed(self, connection: Connection, request: Request, error: ProtocolError) -> None:
+        """Close a broken connection and raise the error, unless the call may be made again on a new one.
+
+        It may be where a kept connection had ended just now, and the engine cannot have acted on the request.
+        """
         complaint = connection.stream.complaint()
         connection.stream.close()
-        if complaint:
+        if complaint:  # the way to the engine (ssh) has its own words
             raise ConnectError(f"cannot connect to {self.address}: {complaint}") from error
+        harmless = request.operation.method in _REPEATABLE or not connection.sent
+        if not (connection.used and harmless and request.stream is None):
+            raise error
+        while self._idle:
+            self._idle.pop().stream.close()  # the others have likely ended too
 
     def _negotiate(self, timeouts: Timeouts) -> None:
         with self._agreeing:

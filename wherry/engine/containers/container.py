@@ -114,7 +114,8 @@ class Container:
         self.ended_unseen = False  # its run ended while no engine looked
         self.health: Health | None = None
         self.log_places: LogPlaces | None = None
-        self.keep = False  # a restart by hand is under way: the exit in its middle removes nothing
+        self.keep = 0  # restarts by hand under way: the exit in their middle restarts and removes nothing
+        self.being_removed = False  # by one removal; a second is refused (DEL2)
         self._exit_waiters: set[asyncio.Future[int]] = set()
         self._removal_waiters: set[asyncio.Future[int]] = set()
 

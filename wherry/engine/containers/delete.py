@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from wherry.api.errors import Conflict, ServerError
+from wherry.api.errors import Conflict, NotFound, ServerError
 from wherry.engine.blocking import in_thread
 from wherry.engine.containers.container import Container
 from wherry.engine.containers.create import remove_anonymous_volumes
-from wherry.engine.containers.kill import kill_and_wait
+from wherry.engine.containers.kill import kill_run
 from wherry.engine.containers.registry import Containers
-from wherry.engine.containers.restart import stop_restarting
-from wherry.engine.containers.shm import release_shared_memory
+from wherry.engine.containers.restart import cancel_restart
 
 log = logging.getLogger(__name__)
+
+# what to do first, by what the container is doing (DEL1)
+_FIRST = {
+    "paused": "Unpause and then stop the container",
+    "restarting": "Stop the container",
+    "running": "Stop the container",
+}
 
 
 async def delete(containers: Containers, reference: str, *, volumes: bool, force: bool, link: bool) -> None:
@@ -25,59 +33,82 @@ async def delete(containers: Containers, reference: str, *, volumes: bool, force
     container = containers.find(reference)
     if link:
         raise ServerError("Conflict, cannot remove the default link name of the container")
-    if container.state.removing:
+    if container.being_removed:
         raise Conflict(f"removal of container {reference} is already in progress")
-    state = container.state
-    if state.running:
-        if not force:
-            if state.paused:
-                hint = "You cannot remove a paused container {}. Unpause and then stop the container before attempting removal or force remove"  # noqa: E501
-            elif state.restarting:
-                hint = "You cannot remove a restarting container {}. Stop the container before attempting removal or force remove"
-            else:
-                hint = "You cannot remove a running container {}. Stop the container before attempting removal or force remove"
-            raise Conflict(hint.format(container.id))
-        container.keep = True
-        if state.restarting:
-            await stop_restarting(containers, container)
-    work = containers.spawn(_remove(containers, container, volumes), f"removal of {container.short_id}")
+    work = containers.spawn(_delete(containers, container, volumes, force), f"removal of {container.short_id}")
     await containers.shielded(work)
 
 
-async def _remove(containers: Containers, container: Container, volumes: bool) -> None:
-    try:
-        if container.state.running:
-            await kill_and_wait(containers, container)
-    finally:
-        container.keep = False
-    await remove_container(containers, container, volumes=volumes)
+async def _delete(containers: Containers, container: Container, volumes: bool, force: bool) -> None:
+    with _claim(container):
+        while True:  # until it is gone: it may be started again after each kill
+            async with container.lock:
+                state = container.state
+                if state.running and not force:
+                    raise Conflict(
+                        f"You cannot remove a {state.status} container {container.id}. {_FIRST[state.status]} before "
+                        "attempting removal or force remove"
+                    )
+                run = container.run
+                if state.running and run is None:
+                    state.manually_stopped = True
+                    cancel_restart(containers, container)
+                if not state.running:
+                    await _remove(containers, container, volumes or container.host_config.auto_remove)
+                    return
+            if run is not None:
+                await kill_run(containers, container, run)
 
 
 async def remove_container(containers: Containers, container: Container, *, volumes: bool) -> None:
-    """Remove a container that is not running: first the directories go to the trash, then the row, then waiters are
-    answered and ``destroy`` is announced (DEL7). The runtime's own clean-up may still be under way behind it."""
-    async with container.lock:
-        if containers.by_id(container.id) is None:
-            return
-        if container.state.running:
-            raise Conflict(f"cannot remove container {container.id}: it was started again")
-        container.state.removing = True
+    """Remove a container that does not run.
+
+    Raises ``Conflict`` when it does, or another removal is under way, ``NotFound`` when it is gone, ``ServerError`` when
+    its files cannot be removed.
+    """
+    with _claim(container):
+        async with container.lock:
+            if container.state.running:
+                raise Conflict(f"cannot remove container {container.id}: it was started again")
+            await _remove(containers, container, volumes)
+
+
+@contextmanager
+def _claim(container: Container) -> Iterator[None]:
+    if container.being_removed:
+        raise Conflict(f"removal of container {container.id} is already in progress")
+    container.being_removed = True
+    try:
+        yield
+    finally:
+        container.being_removed = False
+
+
+async def _remove(containers: Containers, container: Container, volumes: bool) -> None:
+    """With the lock held: first the directories go to the trash, then the row, then waiters are answered and ``destroy``
+    is announced (DEL7). The runtime's own clean-up may still be under way behind it."""
+    if containers.by_id(container.id) is not container:
+        raise NotFound(f"No such container: {container.id}")
+    container.state.removing = True
+    try:
         containers.save(container)
-        try:
-            await in_thread(_take_away, containers, container)
-        except OSError as error:
-            container.state.removing = False
-            container.state.dead = True
-            container.state.error = str(error)
-            containers.save(container)
-            failure = ServerError(f"container {container.id}: driver failed to remove root filesystem: {error}")
-            container.announce_failed_removal(failure)
-            raise failure from error
+        await in_thread(_take_away, containers, container)
         containers.forget(container)
+    except Exception as error:
+        container.state.removing = False
+        container.state.dead = True
+        container.state.error = str(error)
+        failure = ServerError(f"container {container.id}: driver failed to remove root filesystem: {error}")
+        container.announce_failed_removal(failure)
+        containers.save(container)
+        raise failure from error
+    try:
         if containers.parts.images.find(container.spec.image_id) is None:
             containers.parts.images.collect()
         if volumes:
             remove_anonymous_volumes(containers, container)
+    except Exception:
+        log.exception("what %s used could not be removed", container.short_id)
     container.output.end()
     container.announce_removal()
     containers.emit(container, "destroy")
@@ -85,6 +116,5 @@ async def remove_container(containers: Containers, container: Container, *, volu
 
 def _take_away(containers: Containers, container: Container) -> None:
     parts = containers.parts
-    release_shared_memory(containers, container)
     parts.rootfs.remove(container.id)
     parts.trash.discard(parts.layout.container(container.id))

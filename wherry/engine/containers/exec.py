@@ -28,7 +28,8 @@ from wherry.wire.frames import STDERR, STDOUT, encode_frame_header
 log = logging.getLogger(__name__)
 
 KEPT = 300.0  # seconds that an instance can be inspected after its end
-LAST_WORDS = 300.0
+LAST_WORDS = 300.0  # seconds a client may take to read what is queued once the command has ended
+READY = 10.0  # seconds that a resize waits for the command to run
 
 
 class Exec:
@@ -44,25 +45,30 @@ class Exec:
         self.process: ExecProcess | None = None
         self.pid = 0
         self.ended_at: float | None = None
-        self.done = asyncio.Event()
+        self.ready = asyncio.Event()  # it runs, or has failed to
 
     @property
     def words(self) -> list[str]:
         return self.config.cmd or []
 
+    @property
+    def line(self) -> str:
+        """As events show it: a blank follows the command even without arguments."""
+        return f"{self.words[0]} {' '.join(self.words[1:])}"
+
 
 def create(containers: Containers, reference: str, config: ExecConfig) -> str:
     """A new instance's id. Raises ``BadRequest``, ``NotFound``, ``Conflict`` (EXE1)."""
-    container = containers.find(reference)
     if not config.cmd:
         raise BadRequest("No exec command specified")
+    container = containers.find(reference)
     _check_running(container, reference)
     detach_keys(config.detach_keys)
     instance = Exec(container, config)
     _forget_old(containers)
     container.execs[instance.id] = instance
     containers.execs[instance.id] = instance
-    containers.emit(container, f"exec_create: {' '.join(instance.words)}", execID=instance.id)
+    containers.emit(container, f"exec_create: {instance.line}", execID=instance.id)
     return instance.id
 
 
@@ -119,9 +125,12 @@ def inspect(containers: Containers, exec_id: str) -> ExecInspect:
     )
 
 
-def resize(containers: Containers, exec_id: str, height: int, width: int) -> None:
-    """Raises ``NotFound``, ``Conflict`` when the command does not run."""
+async def resize(containers: Containers, exec_id: str, height: int, width: int) -> None:
+    """A command that is just being started is waited for. Raises ``NotFound``, ``Conflict`` when it does not run."""
     instance = find(containers, exec_id)
+    if instance.started:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(instance.ready.wait(), READY)
     if not instance.running or instance.process is None:
         raise Conflict(f"cannot resize a stopped container: exec instance {exec_id} is not running")
     instance.process.resize(height, width)
@@ -143,7 +152,7 @@ async def start_detached(containers: Containers, instance: Exec, options: ExecSt
         await _start(containers, instance, options, lambda stream, data: None, stdin=False)
     except RuntimeFailure as error:
         raise (BadRequest if error.bad_request else ServerError)(error.message) from error
-    containers.spawn(_finish(containers, instance), f"exec in {instance.container.short_id}")
+    containers.spawn(_finish(containers, instance), f"exec in {instance.container.short_id}", waits=True)
 
 
 async def start_attached(containers: Containers, instance: Exec, options: ExecStartConfig, duplex: Duplex) -> None:
@@ -160,7 +169,9 @@ async def start_attached(containers: Containers, instance: Exec, options: ExecSt
         except (RuntimeFailure, ApiError) as error:
             stream.say(error.message)
             return
-        finishing = containers.spawn(_finish(containers, instance), f"exec in {instance.container.short_id}")
+        finishing = containers.spawn(
+            _finish(containers, instance), f"exec in {instance.container.short_id}", waits=True
+        )
         await stream.serve(containers, finishing)
     finally:
         stream.close()
@@ -174,8 +185,7 @@ async def _start(
     container, config = instance.container, instance.config
     run = container.run
     assert callable(output)
-    args = " ".join(instance.words[1:])
-    containers.emit(container, f"exec_start: {instance.words[0]} {args}", execID=instance.id)
+    containers.emit(container, f"exec_start: {instance.line}", execID=instance.id)
     try:
         if run is None:
             raise Conflict(f"Container {container.id} is not running")
@@ -187,18 +197,15 @@ async def _start(
             directory=run.bundle,
             stdin=stdin,
         )
-    except RuntimeFailure as error:
-        _end(containers, instance, NOT_EXECUTABLE if error.exit_code != 127 else 126)
-        raise
-    except (OSError, ValueError) as error:
-        _end(containers, instance, NOT_EXECUTABLE)
-        raise ServerError(f"OCI runtime exec failed: exec failed: {error}") from error
-    except ApiError:
-        _end(containers, instance, NOT_EXECUTABLE)
+    except BaseException as error:
+        _end(instance, NOT_EXECUTABLE)  # whatever was wrong with it (EXE2)
+        if isinstance(error, OSError | ValueError):
+            raise ServerError(f"OCI runtime exec failed: exec failed: {error}") from error
         raise
     instance.process = process
     instance.pid = process.pid
     instance.running = True
+    instance.ready.set()
     size = options.console_size or config.console_size
     if config.tty and isinstance(size, tuple) and any(size):
         process.resize(size[0], size[1])
@@ -233,17 +240,21 @@ def _process(containers: Containers, instance: Exec, options: ExecStartConfig) -
 
 async def _finish(containers: Containers, instance: Exec) -> None:
     assert instance.process is not None
-    code = await instance.process.wait()
-    _end(containers, instance, code)
+    try:
+        code = await instance.process.wait()
+    except asyncio.CancelledError:  # the engine is left: the command ends with its pipes
+        instance.process.close()
+        raise
+    _end(instance, code)
+    containers.emit(instance.container, "exec_die", execID=instance.id, exitCode=str(code))
 
 
-def _end(containers: Containers, instance: Exec, code: int) -> None:
+def _end(instance: Exec, code: int) -> None:
     instance.running = False
     instance.exit_code = code
     instance.pid = 0
     instance.ended_at = time.monotonic()
-    instance.done.set()
-    containers.emit(instance.container, "exec_die", execID=instance.id, exitCode=str(code))
+    instance.ready.set()
 
 
 class _ExecStream:
@@ -280,14 +291,20 @@ class _ExecStream:
     async def serve(self, containers: Containers, finishing: asyncio.Task[None]) -> None:
         """Until the command has ended, the client has gone, or it detached; the command runs on in the latter two."""
         instance = self._instance
-        tasks: set[asyncio.Task[None]] = {asyncio.get_running_loop().create_task(self._duplex.wait_closed())}
+        spawn = asyncio.get_running_loop().create_task
+        gone = spawn(self._duplex.wait_closed())
+        tasks = {gone}
         if instance.config.attach_stdin:
-            tasks.add(asyncio.get_running_loop().create_task(self._feed(containers)))
+            tasks.add(spawn(self._feed(containers)))
         try:
             await asyncio.wait({finishing, *tasks}, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            left = gone.done()
             for task in tasks:
                 task.cancel()
+            await asyncio.wait(tasks)
+            if left and instance.config.attach_stdin and instance.process is not None:
+                await instance.process.close_stdin()  # nobody can write to it any more
 
     async def _feed(self, containers: Containers) -> None:
         """Input until a detach; returns only then."""

@@ -1,8 +1,8 @@
-"""What happens when a container's process ends, in order (AUT1), and what follows from it.
+"""What happens when a container's process ends, in order (AUT1).
 
-The monitor's exit file and the end of its output together make an exit. Then: the network and the mounts are given back,
-the state is set, waiters are answered, ``die`` is announced; after the answer come the runtime's own clean-up, an
-automatic restart or an automatic removal.
+The monitor's exit file and the end of its output together make an exit. Then: the network is given back, the state is
+set, waiters are answered, ``die`` is announced. The runtime's own clean-up and the unmount come after the answer;
+``aftermath.py`` does what follows: another run, or the container's removal.
 """
 
 from __future__ import annotations
@@ -11,23 +11,26 @@ import asyncio
 import logging
 import shutil
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from wherry.engine.blocking import in_thread
 from wherry.engine.containers.container import Container
 from wherry.engine.containers.network import disconnect
 from wherry.engine.containers.registry import Containers
-from wherry.engine.containers.restart import next_delay, should_restart, wait_and
+from wherry.engine.containers.restart import next_delay, should_restart
 from wherry.engine.containers.run import Run
 from wherry.engine.containers.shm import release_shared_memory
 from wherry.engine.oci.conmon import oom_marked
 from wherry.engine.oci.errors import RuntimeFailure
+from wherry.engine.oci.process import start_time
 
 log = logging.getLogger(__name__)
 
 DRAIN = 2.0  # seconds that the last output may take after the exit
-ORPHAN_GRACE = 2.0  # seconds that a dead process's monitor may take to write the exit code
+ORPHAN_GRACE = 2.0  # seconds that an exit code may take to be seen when the process and its monitor are gone
+MONITOR_GRACE = 60.0  # seconds that the monitor of a dead process may take to write it
 UNKNOWN = 137  # the exit code when the monitor died with it
 
 
@@ -43,11 +46,14 @@ def exited(containers: Containers, container_id: str, code: int) -> None:
 
 
 async def watch_process(containers: Containers, container: Container, run: Run) -> None:
-    """Notice a process that ended without its monitor writing the exit code: the monitor was killed."""
+    """Notice a process that ended without its monitor writing the exit code: the monitor was killed, or hangs."""
     await run.process.wait()
-    deadline = time.monotonic() + ORPHAN_GRACE
-    while not run.exiting and time.monotonic() < deadline:
+    now = time.monotonic()
+    patience, deadline = now + MONITOR_GRACE, now + ORPHAN_GRACE
+    while not run.exiting and time.monotonic() < min(deadline, patience):
         await asyncio.sleep(0.05)
+        if start_time(run.conmon_pid):  # it lives and has its work to do
+            deadline = time.monotonic() + ORPHAN_GRACE
         if containers.exits is not None and (code := containers.exits.read(container.id)) is not None:
             exited(containers, container.id, code)
     if not run.exiting and not run.over.is_set():
@@ -59,25 +65,26 @@ async def _finish(containers: Containers, container: Container, run: Run) -> Non
     with suppress(TimeoutError):
         await asyncio.wait_for(run.drained.wait(), DRAIN)
     async with container.lock:
-        if container.run is not run:
-            return
-        code = UNKNOWN if run.exit_code is None else run.exit_code
-        await end_run(containers, container, run, code)
-    await after_exit(containers, container, run, code)
+        if container.run is run:
+            await _end_run(containers, container, run, UNKNOWN if run.exit_code is None else run.exit_code)
 
 
-async def end_run(containers: Containers, container: Container, run: Run, code: int) -> None:
-    """The transition from running to not running; called with the container's lock held."""
+async def _end_run(containers: Containers, container: Container, run: Run, code: int) -> None:
+    """The transition from running to not running; called with the container's lock held.
+
+    Whatever fails here is told and passed over: the process is gone, and nobody may wait for it any more.
+    """
     state = container.state
-    state.oom_killed = oom_marked(run.bundle) or _oom_killed(containers, container)
-    restart = not containers.closing and not container.keep and should_restart(container, code)
-    await disconnect(containers, container)
-    ran_for = time.time_ns() - state.started_at
+    with _told(container):
+        state.oom_killed = oom_marked(run.bundle) or containers.cgroup(container).oom_killed()
+    with _told(container):
+        await disconnect(containers, container)
+    ran_for = max(0, time.time_ns() - state.started_at)
     container.run = None
     container.attachable.clear()
     run.close()
-    state.running = restart
-    state.restarting = restart
+    restart = not containers.closing and not container.keep and should_restart(container, code)
+    state.running = state.restarting = restart
     state.paused = False
     state.pid = state.pid_start = state.conmon_pid = 0
     state.run_id = state.sandbox = ""
@@ -87,43 +94,35 @@ async def end_run(containers: Containers, container: Container, run: Run, code: 
     state.error = ""
     if restart:
         state.restart_count += 1
-        delay = next_delay(container, ran_for)
-    containers.save(container)
+        next_delay(container, ran_for)
+    with _told(container):
+        containers.save(container)
     container.cleaning = containers.spawn(
         clean_up(containers, container, run.bundle), f"clean-up of {container.short_id}"
     )
     run.over.set()
     container.output.end()
     container.announce_exit()
-    containers.emit(container, "die", exitCode=str(code), execDuration=str(max(0, ran_for) // 1_000_000_000))
-    if restart:
-        from wherry.engine.containers.start import start_again
-
-        container.restart_timer = containers.spawn(
-            wait_and(container, delay, lambda: start_again(containers, container)), f"restart of {container.short_id}"
-        )
+    containers.emit(container, "die", exitCode=str(code), execDuration=str(ran_for // 1_000_000_000))
+    containers.after_exit(container)
 
 
-async def after_exit(containers: Containers, container: Container, run: Run, code: int) -> None:
-    """Automatic removal, where it is due."""
-    if container.host_config.auto_remove and not container.keep and not container.state.running:
-        from wherry.engine.containers.delete import remove_container
-
-        await remove_container(containers, container, volumes=True)
-
-
-def _oom_killed(containers: Containers, container: Container) -> bool:
-    with suppress(OSError):
-        return containers.cgroup(container).oom_killed()
-    return False
+@contextmanager
+def _told(container: Container) -> Iterator[None]:
+    try:
+        yield
+    except Exception:
+        log.exception("a step at the exit of %s failed", container.short_id)
 
 
 async def clean_up(containers: Containers, container: Container, bundle: Path) -> None:
     """The runtime's state, the root's mount, the bundle and the exit file; after the answer, before the next run."""
     with suppress(RuntimeFailure):
         await containers.runtime(container).delete(container.id, force=True)
-    await in_thread(containers.parts.rootfs.unmount, container.id)
-    release_shared_memory(containers, container)
+    with _told(container):
+        await in_thread(containers.parts.rootfs.unmount, container.id)
+    with _told(container):
+        release_shared_memory(containers, container)
     await in_thread(shutil.rmtree, bundle, ignore_errors=True)
     if containers.exits is not None:
         containers.exits.forget(container.id)

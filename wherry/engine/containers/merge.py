@@ -10,29 +10,22 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 def merge(config: ContainerConfig, image: ContainerConfig | None) -> None:
     """Fill what the request left open from the image's configuration, in place."""
-    if config.entrypoint is not None and list(config.entrypoint) == [""]:
-        reset, config.entrypoint = True, None
-    else:
-        reset = False
     if image is not None:
-        if config.entrypoint is None and not reset:
-            if not config.cmd:
-                config.cmd = image.cmd
-            config.entrypoint = image.entrypoint
-        elif reset and not config.cmd:
-            config.cmd = None
+        if not config.entrypoint:  # null or [], but not [""], which stands for "none at all"
+            config.cmd = config.cmd or image.cmd
+            if config.entrypoint is None:
+                config.entrypoint = image.entrypoint
         config.user = config.user or image.user
         config.working_dir = config.working_dir or image.working_dir
         config.stop_signal = config.stop_signal or image.stop_signal
         config.labels = {**(image.labels or {}), **(config.labels or {})}
         config.exposed_ports = {**(image.exposed_ports or {}), **(config.exposed_ports or {})} or config.exposed_ports
         config.volumes = {**(image.volumes or {}), **(config.volumes or {})} or config.volumes
-        config.shell = config.shell or image.shell
         config.env = _merge_env(config.env, image.env)
         _merge_healthcheck(config, image)
+    if config.entrypoint == [""]:
+        config.entrypoint = None
     config.labels = config.labels or {}
-    if config.env is None:
-        config.env = []
 
 
 def command(config: ContainerConfig) -> tuple[str, list[str]]:
@@ -63,8 +56,10 @@ def override(env: dict[str, str], entries: list[str]) -> list[str]:
     return [f"{key}={value}" for key, value in result.items()]
 
 
-def _merge_env(wanted: list[str] | None, image: list[str] | None) -> list[str]:
-    merged = list(wanted or [])
+def _merge_env(wanted: list[str] | None, image: list[str] | None) -> list[str] | None:
+    if not wanted:
+        return wanted if image is None else list(image)
+    merged = list(wanted)
     keys = {entry.partition("=")[0] for entry in merged}
     return merged + [entry for entry in image or [] if entry.partition("=")[0] not in keys]
 
@@ -80,4 +75,5 @@ def _merge_healthcheck(config: ContainerConfig, image: ContainerConfig) -> None:
     wanted.interval = wanted.interval or given.interval
     wanted.timeout = wanted.timeout or given.timeout
     wanted.start_period = wanted.start_period or given.start_period
+    wanted.start_interval = wanted.start_interval or given.start_interval
     wanted.retries = wanted.retries or given.retries

@@ -28,7 +28,7 @@ _NOUNS = (
 
 
 def check_name(name: str) -> None:
-    """Raises ``BadRequest`` unless ``name`` is one (N2)."""
+    """Raises ``BadRequest`` unless ``name`` is one, with or without the leading ``/`` (N2)."""
     if not _NAME.fullmatch(name):
         raise BadRequest(f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
 

@@ -11,6 +11,10 @@ from wherry.engine.containers.registry import Containers
 async def pause(containers: Containers, reference: str) -> None:
     """Freeze every process. Raises ``Conflict`` when it does not run, is paused already or is restarting."""
     container = containers.find(reference)
+    await containers.shielded(containers.spawn(_pause(containers, container), f"pause of {container.short_id}"))
+
+
+async def _pause(containers: Containers, container: Container) -> None:
     async with container.lock:
         state = container.state
         if not state.running:
@@ -19,14 +23,13 @@ async def pause(containers: Containers, reference: str) -> None:
             raise Conflict(f"container {container.id} is already paused")
         if state.restarting or container.run is None:
             raise Conflict(f"Container {container.id} is restarting, wait until the container is running")
-        cgroup = containers.cgroup(container)
         try:
-            await in_thread(cgroup.freeze)
+            await in_thread(containers.cgroup(container).freeze)
         except OSError as error:
             raise ServerError(f"Cannot pause container {container.id}: {error}") from error
         state.paused = True
         containers.save(container)
-    containers.emit(container, "pause")
+        containers.emit(container, "pause")
 
 
 async def unpause(containers: Containers, reference: str) -> None:
@@ -39,7 +42,7 @@ async def unpause(containers: Containers, reference: str) -> None:
 
 
 def thaw(containers: Containers, container: Container) -> None:
-    """Write to the freezer, mark and announce it."""
+    """Write to the freezer, mark and announce it. The caller holds the lock."""
     try:
         containers.cgroup(container).thaw()
     except OSError as error:

@@ -27,6 +27,7 @@ from wherry.engine.oci.conmon import Attachment, oom_marked
 from wherry.engine.oci.process import Pidfd
 from wherry.engine.store.database import Database
 from wherry.engine.store.layout import Layout
+from wherry.engine.store.overlay import mounts_below, umount_lazily
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +80,8 @@ async def recover(containers: Containers) -> None:
 def _set_unknown_aside(containers: Containers) -> None:
     for directory in list(containers.layout.containers.iterdir()):
         if containers.by_id(directory.name) is None:
+            for point in mounts_below(directory):
+                umount_lazily(point)
             log.warning("a container without a row was moved to %s", containers.parts.trash.set_aside(directory))
 
 
@@ -120,7 +123,7 @@ def _adopt(containers: Containers, container: Container, run: Run) -> None:
     containers.save(container)
     if run.attachment is not None:
         container.attachable.set()
-    containers.spawn(watch_process(containers, container, run), f"watch of {container.short_id}")
+    containers.spawn(watch_process(containers, container, run), f"watch of {container.short_id}", waits=True)
     if containers.exits is not None and (code := containers.exits.read(container.id)) is not None:
         exited(containers, container.id, code)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from wherry.engine.images.store import Images
 from wherry.engine.networks.networks import Networks
 from wherry.engine.oci.cgroups import Cgroup, CgroupSetup
 from wherry.engine.oci.conmon import ExitWatcher
+from wherry.engine.oci.errors import RuntimeFailure
 from wherry.engine.oci.runtime import Runtime
 from wherry.engine.store.database import Database, NameTaken
 from wherry.engine.store.layout import Layout
@@ -65,12 +66,16 @@ class Containers:
         self.layout = parts.layout
         self.events = parts.events
         self.exits: ExitWatcher | None = None
+        self.after_exit: Callable[[Container], None] = lambda container: (
+            None
+        )  # what follows from an exit (aftermath.py)
         self.closing = False
         self.pruning = False
         self.execs: dict[str, Exec] = {}
         self._by_id: dict[str, Container] = {}
         self._by_name: dict[str, str] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._waits: set[asyncio.Task[Any]] = set()
 
     # look-up
 
@@ -168,15 +173,19 @@ class Containers:
             {**labels, "image": container.spec.image_reference, "name": container.name, **attributes},
         )
 
-    def spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
-        """Run work that no client's disconnect may cancel (STP4); its failure is logged."""
+    def spawn(self, coroutine: Coroutine[Any, Any, Any], name: str, *, waits: bool = False) -> asyncio.Task[Any]:
+        """Run work that no client's disconnect may cancel (STP4); its failure is logged.
+
+        ``waits``: it only waits for something, and nobody has to wait for it when the engine is left.
+        """
         task = asyncio.get_running_loop().create_task(coroutine, name=name)
-        self._tasks.add(task)
+        (self._waits if waits else self._tasks).add(task)
         task.add_done_callback(self._done)
         return task
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
+        self._waits.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, WherryError):
             log.error("%s failed", task.get_name(), exc_info=error)
 
@@ -186,6 +195,8 @@ class Containers:
 
     async def settle(self, seconds: float) -> None:
         """Wait for work under way, ``seconds`` at most, then cancel what is left."""
+        for task in self._waits:
+            task.cancel()
         current = asyncio.current_task()
         tasks = {task for task in self._tasks if task is not current}
         if tasks:
@@ -202,7 +213,11 @@ class Containers:
     # the parts of one container
 
     def runtime(self, container: Container) -> Runtime:
-        return self.parts.runtimes[container.spec.runtime]
+        """Raises ``RuntimeFailure`` when it is no longer installed."""
+        runtime = self.parts.runtimes.get(container.spec.runtime)
+        if runtime is None:
+            raise RuntimeFailure(f"unknown or invalid runtime name: {container.spec.runtime}")
+        return runtime
 
     def sampler(self, container: Container) -> Sampler:
         """The one loop that reads a container's statistics, however many watch (STT6)."""

@@ -13,23 +13,21 @@ async def rename(containers: Containers, reference: str, name: str | None) -> No
 
     Raises ``BadRequest`` for an empty, invalid or same name, ``Conflict`` for one that is taken.
     """
-    container = containers.find(reference)
     new = (name or "").strip()
     if not new:
         raise BadRequest("Neither old nor new names may be empty")
-    try:
-        check_name(new)
-    except BadRequest as error:
-        raise BadRequest(f"Error when allocating new name: {error.message}") from None
-    new = new.removeprefix("/")
+    if not new.startswith("/"):
+        new = f"/{new}"
+    container = containers.find(reference)
     async with container.lock:
         containers.find(container.id)
         old = container.name
-        if new == old:
+        if new == f"/{old}":
             raise BadRequest("Renaming a container with the same name as its current name")
         try:
-            containers.rename(container, new)
-        except Conflict as error:
-            raise Conflict(f"Error when allocating new name: {error.message}") from None
+            check_name(new)
+            containers.rename(container, new.removeprefix("/"))
+        except (BadRequest, Conflict) as error:
+            raise type(error)(f"Error when allocating new name: {error.message}") from None
         write_description(containers.layout, container)
     containers.emit(container, "rename", oldName=f"/{old}")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from wherry.engine.containers.container import Container
 from wherry.engine.containers.registry import Containers
 
@@ -43,33 +41,13 @@ def next_delay(container: Container, ran_for: int) -> float:
 
 
 def cancel_restart(containers: Containers, container: Container) -> None:
-    """End the wait before an automatic restart: the container is exited, by hand (STP6). The caller holds the lock."""
+    """End the wait before an automatic restart: the container is exited (STP6, AUT6).
+
+    The caller holds the lock, so that a restart is either still to come and never begins, or has been done.
+    """
     task, container.restart_timer = container.restart_timer, None
     if task is not None:
         task.cancel()
-    state = container.state
-    state.restarting = state.running = False
-    state.manually_stopped = True
+    container.state.restarting = container.state.running = False
     containers.save(container)
     container.announce_exit()
-    containers.emit(container, "stop")
-
-
-async def stop_restarting(containers: Containers, container: Container) -> bool:
-    """``cancel_restart``, unless the restart is under way: then wait for it and return False; the container runs."""
-    if container.restart_timer is not None:
-        container.restart_timer.cancel()
-        container.restart_timer = None
-    async with container.lock:
-        if container.state.restarting:
-            cancel_restart(containers, container)
-            return True
-    return False
-
-
-async def wait_and(container: Container, delay: float, action: object) -> None:
-    """Sleep, then run ``action()``; the timer forgets itself first, so that the action is not cancelled as a wait."""
-    await asyncio.sleep(delay)
-    container.restart_timer = None
-    assert callable(action)
-    await action()

@@ -6,22 +6,22 @@ import asyncio
 from pathlib import Path
 
 from wherry.engine.oci.conmon import Attachment
-from wherry.engine.oci.process import Pidfd
+from wherry.engine.oci.process import Pidfd, start_time
 
 
 class Run:
     """What the engine holds of a container while its process lives.
 
-    ``pid`` is the init's. ``drained`` is set when all output has passed, ``over`` when the exit has been dealt with and
-    the container is no longer running.
+    ``pid`` is the init's, ``started`` its start time. ``drained`` is set when all output has passed, ``over`` when the
+    exit has been dealt with and the container is no longer running.
     """
 
     def __init__(self, bundle: Path, process: Pidfd, conmon_pid: int) -> None:
         self.bundle = bundle
         self.process = process
+        self.started = start_time(process.pid)
         self.conmon_pid = conmon_pid
         self.attachment: Attachment | None = None
-        self.attached = asyncio.Event()
         self.drained = asyncio.Event()
         self.over = asyncio.Event()
         self.exit_code: int | None = None
@@ -40,7 +40,7 @@ class Run:
         try:
             await asyncio.wait_for(self.over.wait(), seconds)
         except TimeoutError:
-            return False
+            return self.over.is_set()
         return True
 
     def close(self) -> None:

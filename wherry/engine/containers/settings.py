@@ -1,24 +1,32 @@
 """Whether a container's settings make sense: checks and defaults of create and update (CRE8 to CRE20, CRE28).
 
-What this machine cannot do is dropped with a warning, not refused (CRE12).
+Resource limits have a file of their own: limits.py.
 """
 
 from __future__ import annotations
 
-import os
+import ipaddress
 import re
+from collections.abc import Mapping
 
 from msgspec import UNSET
 
 from wherry.api.errors import BadRequest, ServerError
-from wherry.api.models.containers import ContainerConfig, HealthConfig, HostConfig, LogConfig, Resources, RestartPolicy
+from wherry.api.models.containers import (
+    ContainerConfig,
+    EndpointSettings,
+    HealthConfig,
+    HostConfig,
+    LogConfig,
+    RestartPolicy,
+)
+from wherry.engine.containers.limits import check_resources
 from wherry.engine.oci.capabilities import check_capabilities
 from wherry.engine.oci.cgroups import CgroupSetup
 from wherry.engine.oci.seccomp import InvalidProfile, check_profile
 from wherry.engine.oci.signals import parse_signal
 from wherry.engine.oci.spec import MASKED_PATHS, READONLY_PATHS
 
-MINIMUM_MEMORY = 6 * 1024 * 1024
 MILLISECOND = 1_000_000  # ns
 DEFAULT_SHM = 64 * 1024 * 1024
 RESTART_POLICIES = ("", "no", "always", "unless-stopped", "on-failure")
@@ -29,7 +37,8 @@ LOG_OPTIONS = {
     "local": {"max-size", "max-file", "compress", "mode", "max-buffer-size"},
     "none": None,
 }  # fmt: skip
-_PORT = re.compile(r"(\d+)(?:-(\d+))?(?:/(tcp|udp|sctp))?", re.IGNORECASE)
+_PORT = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?(?:/(tcp|udp|sctp))?", re.IGNORECASE)
+_BOOLEANS = frozenset("1 t T TRUE true True 0 f F FALSE false False".split())
 
 
 def check_config(config: ContainerConfig, version: tuple[int, int]) -> None:
@@ -51,17 +60,18 @@ def check_config(config: ContainerConfig, version: tuple[int, int]) -> None:
 
 
 def _check_health(health: HealthConfig, version: tuple[int, int]) -> None:
+    if version < (1, 44):
+        health.start_interval = UNSET
     for name, value in (
         ("Interval", health.interval),
         ("Timeout", health.timeout),
         ("StartPeriod", health.start_period),
+        ("StartInterval", health.start_interval),
     ):
         if value and value < MILLISECOND:
             raise BadRequest(f"{name} in Healthcheck cannot be less than 1ms")
     if (health.retries or 0) < 0:
         raise BadRequest("Retries in Healthcheck cannot be negative")
-    if version < (1, 44):
-        health.start_interval = UNSET
 
 
 def parse_port(text: str) -> tuple[int, int, str]:
@@ -72,36 +82,104 @@ def parse_port(text: str) -> tuple[int, int, str]:
         last = int(match[2] or first)
         if 0 < first <= last <= 65535 or first == last == 0:
             return first, last, (match[3] or "tcp").lower()
-    raise BadRequest(f'invalid port specification: "{text}"')
+    raise BadRequest(f'invalid port specification: "{text.partition("/")[0]}"')
 
 
 def check_host_config(
     config: ContainerConfig, host: HostConfig, setup: CgroupSetup, runtimes: list[str], version: tuple[int, int]
 ) -> list[str]:
     """Check the host's part, write the defaults that inspect shows (CRE14), and return the warnings."""
+    _forget_the_future(host, version)
+    warnings = _check_network_mode(config, host)
     check_restart_policy(host.restart_policy, auto_remove=host.auto_remove)
-    warnings = check_resources(host, setup)
+    warnings += check_resources(host, setup)
     check_capabilities(host.cap_add, "CapAdd")
     check_capabilities(host.cap_drop, "CapDrop")
     _check_log(host)
     if host.runtime and host.runtime not in runtimes:
         raise BadRequest(f"unknown or invalid runtime name: {host.runtime}")
     check_security_opts(host.security_opt)
-    warnings += _check_network_mode(config, host)
+    _check_modes(host)
+    _check_ports(host)
+    for entry in host.extra_hosts or []:
+        check_extra_host(entry)
+    if host.shm_size < 0:
+        raise BadRequest("SHM size can not be less than 0")
+    if not -1000 <= host.oom_score_adj <= 1000:
+        raise BadRequest(f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]")
+    if host.storage_opt:
+        raise BadRequest("--storage-opt is not supported: the engine's overlay has no project quota")
+    _set_defaults(host, setup, version)
+    return warnings
+
+
+def _forget_the_future(host: HostConfig, version: tuple[int, int]) -> None:
+    """What the asked-for version of the API does not know (yet, or any more) is as if it were not there."""
+    if version < (1, 42):
+        host.console_size = (0, 0)
+    else:
+        host.kernel_memory = UNSET
+    if version < (1, 43):
+        host.annotations = UNSET
+
+
+def _check_modes(host: HostConfig) -> None:
+    for kind, mode, words in (
+        ("IPC mode", host.ipc_mode, ("", "none", "private", "shareable", "host")),
+        ("PID mode", host.pid_mode, ("", "host")),
+        ("cgroup namespace mode", host.cgroupns_mode, ("", "private", "host")),
+        ("userns mode", host.userns_mode, ("", "host")),
+    ):
+        joined = kind in ("IPC mode", "PID mode") and mode.startswith("container:") and mode != "container:"
+        if mode not in words and not joined:
+            raise BadRequest(f"invalid {kind}: {mode}")
+    if host.isolation.lower() not in ("", "default"):
+        raise BadRequest(f"invalid isolation: \"{host.isolation}\" - linux only supports 'default'")
+
+
+def _check_ports(host: HostConfig) -> None:
+    """CRE20: the container's port is one, the host's may be a range or empty."""
     for port, bindings in (host.port_bindings or {}).items():
-        parse_port(port)
+        first, last, _ = parse_port(port)
+        if "-" in port or first != last:
+            raise BadRequest(f'invalid port specification: "{port.partition("/")[0]}"')
         for binding in bindings or []:
             if binding.host_port:
                 try:
                     parse_port(binding.host_port)
                 except BadRequest:
                     raise BadRequest(f'invalid port specification: "{binding.host_port}"') from None
-    if host.shm_size < 0:
-        raise BadRequest("SHM size can not be less than 0")
-    if not -1000 <= host.oom_score_adj <= 1000:
-        raise BadRequest(f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]")
-    _set_defaults(host, setup, version)
-    return warnings
+
+
+def check_extra_host(entry: str) -> None:
+    """``name:address`` or ``name:host-gateway``. Raises ``BadRequest``."""
+    name, colon, address = entry.partition(":")
+    if not name or not colon:
+        raise BadRequest(f'bad format for add-host: "{entry}"')
+    if address != "host-gateway" and not _is_address(address):
+        raise BadRequest(f'invalid IP address in add-host: "{address}"')
+
+
+def check_endpoints(endpoints: Mapping[str, EndpointSettings], version: tuple[int, int]) -> None:
+    """The networks asked for at create (CRE19). Raises ``BadRequest``."""
+    if len(endpoints) > 1 and version < (1, 44):
+        raise BadRequest(f"Container cannot be connected to network endpoints: {', '.join(sorted(endpoints))}")
+    for endpoint in endpoints.values():
+        asked = endpoint.ipam_config
+        if asked is None:
+            continue
+        if asked.ipv4_address and not _is_address(asked.ipv4_address, 4):
+            raise BadRequest(f"invalid IPv4 address: {asked.ipv4_address}")
+        if asked.ipv6_address and not _is_address(asked.ipv6_address, 6):
+            raise BadRequest(f"invalid IPv6 address: {asked.ipv6_address}")
+
+
+def _is_address(text: str, family: int = 0) -> bool:
+    try:
+        address = ipaddress.ip_address(text.strip())
+    except ValueError:
+        return False
+    return family in (0, address.version)
 
 
 def _set_defaults(host: HostConfig, setup: CgroupSetup, version: tuple[int, int]) -> None:
@@ -109,7 +187,7 @@ def _set_defaults(host: HostConfig, setup: CgroupSetup, version: tuple[int, int]
     host.ipc_mode = host.ipc_mode or ("private" if version >= (1, 40) else "shareable")
     host.network_mode = host.network_mode or "default"
     if not host.cgroupns_mode:
-        host.cgroupns_mode = "private" if setup.version == 2 and not host.privileged else "host"
+        host.cgroupns_mode = "private" if setup.version == 2 else "host"
     if host.restart_policy is None:
         host.restart_policy = RestartPolicy()
     if host.oom_kill_disable is None:
@@ -119,8 +197,6 @@ def _set_defaults(host: HostConfig, setup: CgroupSetup, version: tuple[int, int]
         host.masked_paths = [] if unconfined else list(MASKED_PATHS)
     if host.readonly_paths is None and not host.privileged:
         host.readonly_paths = [] if unconfined else list(READONLY_PATHS)
-    if version < (1, 43):
-        host.annotations = UNSET
     if isinstance(host.annotations, dict):
         for key in host.annotations:
             if not key:
@@ -135,162 +211,12 @@ def check_restart_policy(policy: RestartPolicy | None, *, auto_remove: bool) -> 
         return
     if policy.name not in RESTART_POLICIES:
         raise BadRequest(f"invalid restart policy '{policy.name}'")
-    if policy.maximum_retry_count and policy.name != "on-failure":
+    if policy.maximum_retry_count and policy.name not in ("", "on-failure"):
         raise BadRequest(f"maximum retry count cannot be used with restart policy '{policy.name}'")
-    if policy.maximum_retry_count < 0:
+    if policy.maximum_retry_count < 0 and policy.name:
         raise BadRequest("maximum retry count cannot be negative")
     if auto_remove and policy.name not in ("", "no"):
         raise BadRequest("can't create 'AutoRemove' container with restart policy")
-
-
-def check_resources(resources: Resources, setup: CgroupSetup, *, update: bool = False) -> list[str]:
-    """CRE12, CRE13: refuse what contradicts itself, drop with a warning what the machine lacks."""
-    warnings: list[str] = []
-
-    def lacking(given: object, supported: bool, text: str) -> bool:
-        if given and not supported:
-            warnings.append(text)
-            return True
-        return False
-
-    _check_memory(resources, setup, lacking, update=update)
-    if resources.pids_limit is not None and resources.pids_limit <= 0 and not update:
-        resources.pids_limit = None
-    if lacking(
-        resources.pids_limit,
-        setup.pids,
-        "Your kernel does not support PIDs limit capabilities or the cgroup is not mounted. PIDs limit discarded.",
-    ):
-        resources.pids_limit = None
-    _check_cpu(resources, setup, lacking)
-    if lacking(
-        resources.blkio_weight,
-        setup.blkio_weight,
-        "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded.",
-    ):
-        resources.blkio_weight = 0
-    if resources.blkio_weight and not 10 <= resources.blkio_weight <= 1000:
-        raise BadRequest("Range of blkio weight is from 10 to 1000")
-    return warnings
-
-
-def _check_memory(resources: Resources, setup: CgroupSetup, lacking: object, *, update: bool) -> None:
-    assert callable(lacking)
-    if resources.memory and resources.memory < MINIMUM_MEMORY:
-        raise BadRequest("Minimum memory limit allowed is 6MB")
-    if lacking(
-        resources.memory,
-        setup.memory,
-        "Your kernel does not support memory limit capabilities or the cgroup is not mounted. Limitation discarded.",
-    ):
-        resources.memory, resources.memory_swap = 0, -1
-    if (
-        resources.memory
-        and resources.memory_swap != -1
-        and lacking(
-            not setup.swap,
-            setup.swap,
-            "Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap.",
-        )
-    ):
-        resources.memory_swap = -1
-    if resources.memory and 0 < resources.memory_swap < resources.memory:
-        raise BadRequest("Minimum memoryswap limit should be larger than memory limit, see usage")
-    if not resources.memory and resources.memory_swap > 0 and not update:
-        raise BadRequest("You should always set the Memory limit when using Memoryswap limit, see usage")
-    if resources.memory and not resources.memory_swap and not update:
-        resources.memory_swap = 2 * resources.memory
-    if resources.memory_swappiness is not None:
-        if lacking(
-            resources.memory_swappiness != -1,
-            setup.version == 1 and setup.memory,
-            "Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. Memory swappiness discarded.",
-        ):
-            resources.memory_swappiness = None
-        elif not -1 <= resources.memory_swappiness <= 100:
-            raise BadRequest(f"Invalid value: {resources.memory_swappiness}, valid memory swappiness range is 0-100")
-    if resources.memory_reservation:
-        if lacking(
-            True,
-            setup.memory,
-            "Your kernel does not support memory soft limit capabilities or the cgroup is not mounted. Limitation discarded.",
-        ):
-            resources.memory_reservation = 0
-        elif resources.memory_reservation < MINIMUM_MEMORY:
-            raise BadRequest("Minimum memory reservation allowed is 6MB")
-        elif resources.memory and resources.memory < resources.memory_reservation:
-            raise BadRequest("Minimum memory limit can not be less than memory reservation limit, see usage")
-    if resources.oom_kill_disable and lacking(
-        True,
-        setup.version == 1 and setup.memory,
-        "Your kernel does not support OomKillDisable. OomKillDisable discarded.",
-    ):
-        resources.oom_kill_disable = None
-
-
-def _check_cpu(resources: Resources, setup: CgroupSetup, lacking: object) -> None:
-    assert callable(lacking)
-    cpus = os.cpu_count() or 1
-    if resources.nano_cpus:
-        if resources.cpu_period:
-            raise BadRequest("Conflicting options: Nano CPUs and CPU Period cannot both be set")
-        if resources.cpu_quota:
-            raise BadRequest("Conflicting options: Nano CPUs and CPU Quota cannot both be set")
-        if not 0 < resources.nano_cpus <= cpus * 1_000_000_000:
-            raise BadRequest(f"Range of CPUs is from 0.01 to {cpus:.2f}, as there are only {cpus} CPUs available")
-        if lacking(
-            True,
-            setup.cpu,
-            "Your kernel does not support CPU cfs period/quota or the cgroup is not mounted. CPUs discarded.",
-        ):
-            resources.nano_cpus = 0
-    if lacking(
-        resources.cpu_shares,
-        setup.cpu,
-        "Your kernel does not support CPU shares or the cgroup is not mounted. Shares discarded.",
-    ):
-        resources.cpu_shares = 0
-    if lacking(
-        resources.cpu_period or resources.cpu_quota,
-        setup.cpu,
-        "Your kernel does not support CPU CFS scheduler or the cgroup is not mounted. CFS settings discarded.",
-    ):
-        resources.cpu_period = resources.cpu_quota = 0
-    if resources.cpu_period and not 1000 <= resources.cpu_period <= 1_000_000:
-        raise BadRequest("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
-    if 0 < resources.cpu_quota < 1000:
-        raise BadRequest("CPU cfs quota can not be less than 1ms (i.e. 1000)")
-    if lacking(
-        resources.cpuset_cpus or resources.cpuset_mems,
-        setup.cpuset,
-        "Your kernel does not support cpuset or the cgroup is not mounted. Cpuset discarded.",
-    ):
-        resources.cpuset_cpus = resources.cpuset_mems = ""
-    for name, wanted, available in (
-        ("CPUs", resources.cpuset_cpus, setup.available_cpus),
-        ("memory nodes", resources.cpuset_mems, setup.available_mems),
-    ):
-        if wanted:
-            option = "cpuset cpus" if name == "CPUs" else "cpuset mems"
-            try:
-                missing = parse_cpuset(wanted) - parse_cpuset(available)
-            except ValueError:
-                raise BadRequest(f"Invalid value {wanted} for {option}") from None
-            if missing:
-                raise BadRequest(f"Requested {name} are not available - requested {wanted}, available: {available}")
-
-
-def parse_cpuset(text: str) -> set[int]:
-    """``0-2,7`` as a set. Raises ``ValueError``."""
-    numbers: set[int] = set()
-    for part in text.strip().split(","):
-        first, dash, last = part.partition("-")
-        low = int(first)
-        high = int(last) if dash else low
-        if not 0 <= low <= high < 8192:
-            raise ValueError(text)
-        numbers.update(range(low, high + 1))
-    return numbers
 
 
 def _check_log(host: HostConfig) -> None:
@@ -320,7 +246,7 @@ def check_security_opts(options: list[str] | None) -> None:
         if not separator:
             raise BadRequest(f'invalid --security-opt 1: "{option}"')
         if key == "no-new-privileges":
-            if value.lower() not in ("true", "false", "1", "0"):
+            if value not in _BOOLEANS:
                 raise BadRequest(f'invalid --security-opt 2: "{option}"')
         elif key == "seccomp":
             try:
@@ -334,9 +260,13 @@ def check_security_opts(options: list[str] | None) -> None:
 def _check_network_mode(config: ContainerConfig, host: HostConfig) -> list[str]:
     """CRE18."""
     mode = host.network_mode or "default"
-    if mode.startswith("container:"):
-        if mode == "container:":
-            raise BadRequest("invalid network mode: a container's name or id must follow container:")
+    if host.uts_mode == "host" and config.hostname:
+        raise BadRequest("conflicting options: hostname and the UTS mode")
+    if host.uts_mode not in ("", "host"):
+        raise BadRequest(f"invalid UTS mode: {host.uts_mode}")
+    if mode == "container" or mode.startswith("container:"):
+        if mode in ("container", "container:"):
+            raise BadRequest("invalid network mode: invalid container format container:<name|id>")
         network = "conflicting options: {} and the network mode"
         if config.hostname:
             raise BadRequest(network.format("hostname"))
@@ -361,10 +291,6 @@ def _check_network_mode(config: ContainerConfig, host: HostConfig) -> list[str]:
             )
         if host.port_bindings:
             return ["Published ports are discarded when using host network mode"]
-    if host.uts_mode == "host" and config.hostname:
-        raise BadRequest("conflicting options: hostname and the UTS mode")
-    if host.uts_mode not in ("", "host"):
-        raise BadRequest(f"invalid UTS mode: {host.uts_mode}")
     return []
 
 
@@ -373,9 +299,11 @@ def log_limits(host: HostConfig) -> tuple[int, int, bool]:
 
     A bad value passes create and fails start (CRE16): raises ``ServerError``.
     """
-    config = (host.log_config.config if host.log_config else None) or {}
-    size_text = config.get("max-size", "20m" if host.log_config and host.log_config.type == "local" else "")
-    files_text = config.get("max-file", "5" if host.log_config and host.log_config.type == "local" else "1")
+    config = host.log_config.config or {}
+    local = host.log_config.type == "local"
+    size_text = config.get("max-size", "20m" if local else "")
+    files_text = config.get("max-file", "5" if local else "1")
+    compress_text = config.get("compress", "true" if local else "false")
     try:
         size = parse_size(size_text) if size_text and size_text != "-1" else 0
     except ValueError:
@@ -388,13 +316,21 @@ def log_limits(host: HostConfig) -> tuple[int, int, bool]:
         ) from None
     if files < 1:
         raise ServerError("failed to initialize logging driver: max-file cannot be less than 1")
-    compress = config.get("compress", "false").lower() in ("true", "1", "t")
+    if compress_text not in _BOOLEANS:
+        raise ServerError(
+            f'failed to initialize logging driver: strconv.ParseBool: parsing "{compress_text}": invalid syntax'
+        )
+    compress = compress_text[0] in "1tT"
+    if compress and not local and (files == 1 or not size):
+        raise ServerError(
+            "failed to initialize logging driver: compress cannot be true when max-file is less than 2 or max-size is not set"
+        )
     return size, files, compress
 
 
 def parse_size(text: str) -> int:
     """``10m``, ``2kb``, ``1.5g`` in bytes, by powers of 1024. Raises ``ValueError``."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)i?b?", text.strip().lower())
+    match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*([kmgtp]?)i?b?", text.strip().lower())
     if not match:
         raise ValueError(text)
     return int(float(match[1]) * 1024 ** " kmgtp".index(match[2] or " "))

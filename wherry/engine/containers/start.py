@@ -16,10 +16,13 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from wherry.api.errors import ApiError, BadRequest, Conflict, ServerError
+import msgspec
+
+from wherry.api.errors import ApiError, BadRequest, Conflict, NotFound, ServerError
 from wherry.engine.blocking import in_thread
 from wherry.engine.containers import rotation
-from wherry.engine.containers.container import Container
+from wherry.engine.containers.container import Container, State
+from wherry.engine.containers.delete import remove_container
 from wherry.engine.containers.exit import clean_up, exited, watch_process
 from wherry.engine.containers.network import connect, disconnect
 from wherry.engine.containers.process import Prepared, prepare
@@ -29,7 +32,7 @@ from wherry.engine.containers.settings import log_limits
 from wherry.engine.oci.conmon import Attachment, launch
 from wherry.engine.oci.errors import RuntimeFailure
 from wherry.engine.oci.executable import check_executable
-from wherry.engine.oci.process import Pidfd, start_time
+from wherry.engine.oci.process import Pidfd
 from wherry.engine.oci.warm import warm_cgroups
 
 log = logging.getLogger(__name__)
@@ -44,29 +47,23 @@ async def start(containers: Containers, reference: str, checkpoint: str | None =
     if checkpoint:
         raise BadRequest("checkpoint is only supported in experimental mode")
     container = containers.find(reference)
-    if container.state.paused:
-        raise Conflict("cannot start a paused container, try unpause instead")
-    if container.state.running:
-        return False
     work = containers.spawn(start_container(containers, container), f"start of {container.short_id}")
     return bool(await containers.shielded(work))
 
 
 async def start_container(containers: Containers, container: Container) -> bool:
     """A start by hand: the count of restarts and the back-off begin anew (STA5)."""
-    failure: ApiError | None = None
     async with container.lock:
         state = container.state
         if state.removing or state.dead or containers.by_id(container.id) is None:
             raise Conflict("container is marked for removal and cannot be started")
+        if state.paused:
+            raise Conflict("cannot start a paused container, try unpause instead")
         if state.running:
             return False
         state.restart_count = 0
         container.restart_delay = 0.0
-        try:
-            await _begin(containers, container)
-        except ApiError as error:
-            failure = error
+        failure = await _begin(containers, container)
     if failure is not None:
         await _remove_failed(containers, container)
         raise failure
@@ -79,62 +76,75 @@ async def start_again(containers: Containers, container: Container) -> None:
         state = container.state
         if not state.restarting or containers.closing:
             return
-        try:
-            await _begin(containers, container)
+        failure = await _begin(containers, container)
+        if failure is None:
             return
-        except ApiError as error:
-            log.warning("restart of %s failed: %s", container.short_id, error.message)
-            state.running = state.restarting = False
-            containers.save(container)
-            container.announce_exit()
+        log.warning("restart of %s failed: %s", container.short_id, failure.message)
+        state.running = state.restarting = False
+        containers.save(container)
+        container.announce_exit()
     await _remove_failed(containers, container)
 
 
 async def _remove_failed(containers: Containers, container: Container) -> None:
     """A container that removes itself does so after a failed start too (STA4)."""
-    if container.host_config.auto_remove and not container.keep:
-        from wherry.engine.containers.delete import remove_container
+    if container.host_config.auto_remove:
+        with suppress(Conflict, NotFound):  # another removal, or another start, was first
+            await remove_container(containers, container, volumes=True)
 
-        await remove_container(containers, container, volumes=True)
 
-
-async def _begin(containers: Containers, container: Container) -> None:
+async def _begin(containers: Containers, container: Container) -> ApiError | None:
+    """One run, from nothing to a released process; why not, when it could not be. The caller holds the lock."""
     state = container.state
     containers.spawn(warm_cgroups(), "warming up")
     if container.cleaning is not None:
         await asyncio.wait({container.cleaning})
         container.cleaning = None
-    state.run_id = secrets.token_hex(4)
-    containers.save(container)
     bundle = containers.layout.bundle(container.id)
+    before = msgspec.structs.replace(state)
+    run: Run | None = None
     try:
-        run = await _launch(containers, container, bundle)
-    except BaseException as error:
-        await _undo(containers, container, bundle)
-        failure = _as_api_error(error)
-        state.run_id = ""
-        state.error = failure.message
-        state.exit_code = error.exit_code if isinstance(error, RuntimeFailure) else 128
+        state.run_id = secrets.token_hex(4)
         containers.save(container)
+        run = await _launch(containers, container, bundle)
+        _note(container, run)
+        containers.save(container)
+    except BaseException as error:
+        if run is not None:
+            run.close()
+        await _undo(containers, container, bundle)
+        for name in State.__struct_fields__:
+            setattr(state, name, getattr(before, name))
         if not isinstance(error, Exception):
             raise
-        raise failure from error
+        failure = _as_api_error(error)
+        state.error = failure.message
+        state.exit_code = error.exit_code if isinstance(error, RuntimeFailure) else 128
+        try:
+            containers.save(container)
+        except Exception:
+            log.exception("the failed start of %s could not be noted", container.short_id)
+        return failure
+    container.run = run
+    container.attachable.set()
+    containers.spawn(watch_process(containers, container, run), f"watch of {container.short_id}", waits=True)
+    containers.emit(container, "start")
+    if containers.exits is not None and (code := containers.exits.read(container.id)) is not None:
+        exited(containers, container.id, code)
+    return None
+
+
+def _note(container: Container, run: Run) -> None:
+    state = container.state
     state.started_at = time.time_ns()
     state.finished_at = 0
     state.running = True
     state.restarting = state.paused = state.oom_killed = state.manually_stopped = False
     state.pid = run.pid
-    state.pid_start = start_time(run.pid)
+    state.pid_start = run.started
     state.conmon_pid = run.conmon_pid
     state.exit_code = 0
     state.error = ""
-    container.run = run
-    containers.save(container)
-    container.attachable.set()
-    containers.spawn(watch_process(containers, container, run), f"watch of {container.short_id}")
-    containers.emit(container, "start")
-    if containers.exits is not None and (code := containers.exits.read(container.id)) is not None:
-        exited(containers, container.id, code)
 
 
 async def _launch(containers: Containers, container: Container, bundle: Path) -> Run:

@@ -17,6 +17,7 @@ from contextlib import suppress
 
 from wherry.engine.blocking import in_thread
 from wherry.engine.containers.registry import Containers
+from wherry.engine.containers.shm import release_shared_memory
 from wherry.engine.oci.errors import RuntimeFailure
 from wherry.engine.oci.runtime import Runtime
 
@@ -74,6 +75,7 @@ async def remove_files(containers: Containers, alive: Collection[str]) -> None:
     for container in containers:
         if container.id not in alive:
             await in_thread(containers.parts.rootfs.unmount, container.id)
+            release_shared_memory(containers, container)
     for bundle in list(layout.bundles.iterdir()):
         if bundle.name not in alive:
             await in_thread(shutil.rmtree, bundle, ignore_errors=True)

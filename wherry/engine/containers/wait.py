@@ -15,10 +15,9 @@ def arm(container: Container, condition: str | None) -> asyncio.Future[int]:
     """
     match condition or "not-running":
         case "not-running":
-            state = container.state
-            if not state.running or state.restarting:
+            if not container.state.running:  # one that waits for its next run counts as running (WAI3)
                 done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-                done.set_result(state.exit_code)
+                done.set_result(container.state.exit_code)
                 return done
             return container.next_exit()
         case "next-exit":

@@ -121,5 +121,7 @@ class Layout:
             self.netns,
         ):
             path.mkdir(parents=True, exist_ok=True, mode=0o711)
-        for root in (self.data_root, self.exec_root):
-            root.chmod(0o711)
+        # Layers hold setuid programs at guessable paths: nobody but root may look into the data root. The socket below
+        # the exec root is for whoever its own mode lets in.
+        self.data_root.chmod(0o710)
+        self.exec_root.chmod(0o711)

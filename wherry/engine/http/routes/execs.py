@@ -30,7 +30,7 @@ async def start(engine: Engine, call: Call) -> object:
 
 
 async def resize(engine: Engine, call: Call) -> object:
-    exec_verb.resize(engine.containers, call.params["id"], call.query.h, call.query.w)
+    await exec_verb.resize(engine.containers, call.params["id"], call.query.h, call.query.w)
     return None
 
 

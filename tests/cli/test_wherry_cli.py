@@ -1,0 +1,170 @@
+"""Wherry's own command line, on its own engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.engines import Engine
+from tests.support.http import eventually
+from tests.support.terminal import Terminal
+
+PROGRAM = [sys.executable, "-m", "wherry.cli"]
+IDLE = ("sh", "-c", "trap 'exit 0' TERM; echo ready; while :; do sleep 3600 & wait $!; done")
+
+
+class Wherry:
+    def __init__(self, engine: Engine) -> None:
+        self.command = [*PROGRAM, "-H", engine.address]
+
+    def __call__(self, *arguments: str, input: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run([*self.command, *arguments], capture_output=True, input=input, timeout=60)
+
+    def ok(self, *arguments: str, input: bytes = b"") -> str:
+        done = self(*arguments, input=input)
+        assert done.returncode == 0, done
+        return done.stdout.decode()
+
+
+@pytest.fixture
+def cli(wherry: Engine) -> Wherry:
+    return Wherry(wherry)
+
+
+def test_run_and_exit_codes(cli: Wherry) -> None:
+    assert cli.ok("run", "--rm", "busybox", "echo", "hi") == "hi\n"
+    assert cli.ok("run", "--rm", "-i", "busybox", "sort", input=b"b\na\n") == "a\nb\n"
+    done = cli("run", "--rm", "busybox", "sh", "-c", "echo out; echo err >&2; exit 3")
+    assert (done.returncode, done.stdout, done.stderr) == (3, b"out\n", b"err\n")
+    assert cli("run", "--rm", "nosuch:img").returncode == 125
+    assert cli("run", "--rm", "busybox", "/etc").returncode == 126
+    assert cli("run", "--rm", "busybox", "nosuchcommand").returncode == 127
+    assert cli.ok("ps", "-aq") == ""
+
+
+def test_run_options(cli: Wherry, tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("host")
+    tmp_path.chmod(0o755)
+    options = [
+        "-e",
+        "A=1",
+        "-w",
+        "/tmp",
+        "-u",
+        "1000",
+        "-h",
+        "boat",
+        "-v",
+        f"{tmp_path}:/m:ro",
+        "-m",
+        "32m",
+        "--read-only",
+    ]
+    out = cli.ok("run", "--rm", *options, "busybox", "sh", "-c", "echo $A; pwd; id -u; hostname")
+    assert out.split() == ["1", "/tmp", "1000", "boat"]
+
+
+def test_life(cli: Wherry) -> None:
+    id = cli.ok("run", "-d", "--name", "life", "-p", "127.0.0.1::80", "-l", "a=b", "busybox", *IDLE).strip()
+    assert len(id) == 64
+    assert "->80/tcp" in cli.ok("ps", "-f", "label=a=b")
+    eventually(lambda: cli.ok("logs", "life") == "ready\n")
+    assert cli.ok("exec", "life", "echo", "inside") == "inside\n"
+    assert cli.ok("exec", "-i", "life", "cat", input=b"through") == "through"
+    assert cli("exec", "life", "sh", "-c", "exit 7").returncode == 7
+    assert json.loads(cli.ok("inspect", "life"))[0]["Id"] == id
+    assert json.loads(cli.ok("inspect", "busybox"))[0]["RepoTags"] == ["busybox:latest"]
+    assert id[:12] in cli.ok("stats")
+    cli.ok("rename", "life", "after")
+    cli.ok("restart", "-t", "2", "after")
+    cli.ok("stop", "after")
+    cli.ok("start", "after")
+    cli.ok("kill", "after")
+    assert cli.ok("wait", "after") == "137\n"
+    assert cli.ok("rm", "after") == "after\n"
+    assert cli("rm", "after").returncode == 1
+
+
+def test_cp(cli: Wherry, tmp_path: Path) -> None:
+    cli.ok("run", "-d", "--name", "box", "busybox", *IDLE)
+    tree = tmp_path / "tree" / "deep"
+    tree.mkdir(parents=True)
+    (tree / "file").write_text("content")
+    cli.ok("cp", str(tmp_path / "tree"), "box:/tmp")
+    assert cli.ok("exec", "box", "cat", "/tmp/tree/deep/file") == "content"
+    cli.ok("cp", "box:/tmp/tree", str(tmp_path / "back"))
+    assert (tmp_path / "back" / "deep" / "file").read_text() == "content"
+    cli.ok("cp", "box:/tmp/tree/.", str(tmp_path))
+    assert (tmp_path / "deep" / "file").read_text() == "content"
+    cli.ok("cp", str(tree / "file"), "box:/tmp/renamed")
+    assert cli.ok("cp", "box:/tmp/renamed", "-").startswith("renamed")
+    assert cli("cp", "box:/nope", str(tmp_path)).returncode == 1
+    assert cli("cp", "/a", "/b").returncode == 2
+
+
+def test_images(cli: Wherry, tmp_path: Path) -> None:
+    cli.ok("tag", "busybox", "other:v1")
+    assert "other:v1" in cli.ok("images")
+    archive = tmp_path / "a.tar"
+    cli.ok("save", "-o", str(archive), "other:v1")
+    cli.ok("rmi", "other:v1")
+    assert cli.ok("load", "-i", str(archive)) == "other:v1\n"
+    cli.ok("rmi", "other:v1")
+
+
+def test_terminal(cli: Wherry) -> None:
+    with Terminal([*cli.command, "run", "--rm", "-it", "busybox"], os.environ, 31, 71) as terminal:
+        terminal.expect(b"/ # ")
+        terminal.send(b"echo $((6 * 7)); stty size\r")
+        terminal.expect(b"\r\n42\r\n")
+        terminal.send(b"exit 5\r")
+        assert terminal.wait() == 5
+
+
+def test_without_an_engine(tmp_path: Path) -> None:
+    done = subprocess.run([*PROGRAM, "-H", f"unix://{tmp_path}/none.sock", "ps"], capture_output=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"wherry: ")
+    assert b"Traceback" not in done.stderr
+
+
+def test_version_info_and_events(cli: Wherry) -> None:
+    assert "API 1.44" in cli.ok("version")
+    assert json.loads(cli.ok("info"))["OSType"] == "linux"
+    cli.ok("run", "--rm", "--name", "seen", "busybox", "true")
+    seen = cli.ok("events", "--since", "1", "--until", f"{time.time():.3f}", "-f", "container=seen")
+    assert [line.split()[2] for line in seen.splitlines()][:3] == ["create", "attach", "start"]
+
+
+def test_doctor(tmp_path: Path) -> None:
+    done = subprocess.run([*PROGRAM, "doctor", "--json", "--data-root", str(tmp_path / "data")], capture_output=True)
+    found = {finding["subject"]: finding for finding in json.loads(done.stdout)}
+    assert done.returncode == 0, found
+    wanted = {"Python", "root", "OCI runtime", "monitor", "cgroups", "overlayfs", "nftables", "FORWARD", "ip_forward"}
+    assert wanted | {"SELinux", "free space", "capabilities", "tar"} <= set(found)
+    assert not list(tmp_path.iterdir()), "the doctor changes nothing"
+    text = subprocess.run([*PROGRAM, "doctor"], capture_output=True, text=True).stdout
+    assert "An engine can run here" in text
+
+
+def test_serve_names_what_is_missing(tmp_path: Path) -> None:
+    command = [*PROGRAM, "serve", "--host", f"unix://{tmp_path}/s", "--data-root", f"{tmp_path}/d"]
+    command += ["--exec-root", f"{tmp_path}/e", "--runtime", "nosuchruntime"]
+    done = subprocess.run(command, capture_output=True, timeout=20)
+    assert done.returncode == 1
+    assert b"nosuchruntime" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_serve_refuses_plain_tcp(tmp_path: Path) -> None:
+    command = [*PROGRAM, "serve", "--host", "tcp://127.0.0.1:0", "--data-root", f"{tmp_path}/d"]
+    done = subprocess.run([*command, "--exec-root", f"{tmp_path}/e"], capture_output=True, timeout=20)
+    assert done.returncode == 1
+    assert b"--insecure" in done.stderr
+    assert b"Traceback" not in done.stderr
