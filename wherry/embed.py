@@ -47,9 +47,16 @@ class Engine:
         *,
         runtime: str = "",
         ephemeral: bool = False,
+        registry_mirrors: Sequence[str] = (),
+        insecure_registries: Sequence[str] = (),
     ) -> None:
         self.data_root, self.exec_root = _roots(data_root, exec_root)
-        self._options: dict[str, Any] = {"runtime": runtime, "ephemeral": ephemeral}
+        self._options: dict[str, Any] = {
+            "runtime": runtime,
+            "ephemeral": ephemeral,
+            "registry_mirrors": registry_mirrors,
+            "insecure_registries": insecure_registries,
+        }
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._core: core.Engine | None = None
@@ -64,8 +71,8 @@ class Engine:
         loop = self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=loop.run_forever, name="wherry-engine", daemon=True)
         self._thread.start()
-        engine = Core(self.data_root, self.exec_root, **self._options)
         try:
+            engine = Core(self.data_root, self.exec_root, **self._options)
             self._run(engine.start())
         except BaseException as error:
             self._stop_loop()
@@ -213,15 +220,16 @@ def serve(
     stop_containers: bool = False,
     insecure: bool = False,
     tls: Any = None,
-    runtime: str = "",
     ready: Callable[[], None] | None = None,
+    **options: Any,
 ) -> int:
     """Run an engine until SIGTERM or SIGINT and return the exit status; ``wherry serve``.
 
     Containers run on after it, unless ``stop_containers``. ``ready`` is called once every address is being listened on.
+    ``options``: ``runtime``, ``registry_mirrors``, ``insecure_registries``, as ``Engine`` has them.
     """
     return asyncio.run(
-        _serve(hosts, data_root, exec_root, stop_containers, insecure, tls, runtime, ready or (lambda: None))
+        _serve(hosts, data_root, exec_root, stop_containers, insecure, tls, ready or (lambda: None), options)
     )
 
 
@@ -232,13 +240,17 @@ async def _serve(
     stop_containers: bool,
     insecure: bool,
     tls: Any,
-    runtime: str,
     ready: Callable[[], None],
+    options: dict[str, Any],
 ) -> int:
     from wherry.engine.engine import Engine as Core
     from wherry.engine.engine import EngineError
 
-    engine = Core(data_root, exec_root, runtime=runtime)
+    try:
+        engine = Core(data_root, exec_root, **options)
+    except EngineError as error:
+        print(f"wherry serve: {error}", file=sys.stderr)
+        return 1
     try:
         await engine.start()
         for host in hosts:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.engines import Engine
+from tests.support.http import eventually
 from tests.support.terminal import Terminal
 
 
@@ -57,6 +58,8 @@ def idle(docker: Docker) -> Callable[..., str]:
 
     def start(name: str, *options: str) -> str:
         script = "trap 'exit 0' TERM; echo ready; while :; do sleep 3600 & wait $!; done"
-        return docker.ok("run", "-d", "--name", name, *options, "busybox", "sh", "-c", script).strip()
+        container = docker.ok("run", "-d", "--name", name, *options, "busybox", "sh", "-c", script).strip()
+        eventually(lambda: docker.engine.logs(container)[0] == b"ready\n")
+        return container
 
     return start

@@ -103,6 +103,7 @@ def test_a_long_life(docker: wherry.Client, engine: Engine) -> None:
     assert docker.exec.run(id, ["cat"], input=b"through exec").stdout == b"through exec"
     docker.containers.rename(id, "renamed")
     docker.containers.restart("renamed", t=5)
+    eventually(lambda: docker.containers.logs(id).read_all().stdout == b"ready\n" * 2)
     stats = docker.containers.stats(id, one_shot=True)
     assert stats.pids_stats is not None
     docker.containers.stop(id, t=5)

@@ -116,7 +116,11 @@ def test_CRE5_no_command(engine: Engine) -> None:
 
 
 def test_CRE5_merge_of_the_image_configuration(engine: Engine, rich_image: str) -> None:
-    body = {"Env": ["COLOUR=blue", "NEW=1"], "Labels": {"owner": "request"}, "ExposedPorts": {"82/tcp": {}}}
+    body: dict[str, Any] = {
+        "Env": ["COLOUR=blue", "NEW=1"],
+        "Labels": {"owner": "request"},
+        "ExposedPorts": {"82/tcp": {}},
+    }
     config = engine.inspect(engine.create(Image=rich_image, **body))["Config"]
     assert config["Env"] == ["COLOUR=blue", "NEW=1", PATH, "SIZE=big"]
     assert config["Labels"] == {"kind": "rich", "owner": "request"}

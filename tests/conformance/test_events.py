@@ -73,12 +73,12 @@ def test_EVT4_event_names(engine: Engine) -> None:
 
 def test_EVT5_nothing_is_lost_between_past_and_present(engine: Engine) -> None:
     before = engine.create("true")
-    with open_events(engine, since=1, filters={"event": ["create"]}) as events:
+    with open_events(engine, since=1, filters={"event": ["create"], "type": ["container"]}) as events:
         after = engine.create("true")
         ids = []
         for event in events.json_values():
-            ids.append(event["id"])
-            if event["id"] == after:
+            ids.append(event["Actor"]["ID"])
+            if ids[-1] == after:
                 break
     assert ids[-2:] == [before, after]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -58,16 +57,11 @@ def settled(engine: Engine) -> Holdings:
     life(engine, "first")
 
     def quiet() -> Holdings | None:
-        seen = holdings(engine.root, mark_of(engine))
-        return None if seen.processes or any(link.startswith("v") for link in seen.links) else seen
+        seen = holdings(engine.root, engine.pid)
+        return None if seen.processes or len(seen.links) > 1 else seen
 
     found: Holdings = eventually(quiet, within=10, what="a quiet engine")
     return found
-
-
-def mark_of(engine: Engine) -> str:
-    """The id in the names of the engine's kernel objects."""
-    return hashlib.sha256(str(engine.root / "data").encode()).hexdigest()[:8]
 
 
 BAD_CREATES: list[dict[str, Any]] = [
@@ -103,7 +97,7 @@ def test_bad_input_leaves_nothing_behind(wherry: Engine) -> None:
     assert wherry.containers() == []
     assert wherry.try_create("true", name="bad").status == 201
     wherry.remove_all()
-    eventually(lambda: not holdings(wherry.root, mark_of(wherry)).more_than(before), within=10)
+    eventually(lambda: not holdings(wherry.root, wherry.pid).more_than(before), within=10)
 
 
 FAILING_STARTS: list[dict[str, Any]] = [
@@ -126,7 +120,7 @@ def test_failed_starts_leave_nothing_behind(wherry: Engine) -> None:
         assert wherry.http.delete(f"/containers/{container}").status == 204
 
     def left() -> dict[str, list[str]]:
-        return holdings(wherry.root, mark_of(wherry)).more_than(before)
+        return holdings(wherry.root, wherry.pid).more_than(before)
 
     eventually(lambda: not left(), within=10, what=f"nothing left: {left()}")
 
@@ -138,7 +132,7 @@ def test_two_hundred_containers_leave_nothing_behind(wherry: Engine) -> None:
     assert wherry.containers() == []
 
     def left() -> dict[str, list[str]]:
-        return holdings(wherry.root, mark_of(wherry)).more_than(before)
+        return holdings(wherry.root, wherry.pid).more_than(before)
 
     eventually(lambda: not left(), within=10, what="nothing left")
 

@@ -65,9 +65,11 @@ def test_detached_life(client: Any) -> None:
     assert container.image.tags == ["busybox:latest"]
     assert [c.id for c in client.containers.list(filters={"label": "a=b"})] == [container.id]
     container.rename("renamed")
-    container.restart(timeout=2)
-    container.stop(timeout=2)
-    assert container.wait()["StatusCode"] in (0, 143)
+    eventually(lambda: container.logs() == b"ready\n")
+    container.restart(timeout=5)
+    eventually(lambda: container.logs() == b"ready\n" * 2)
+    container.stop(timeout=5)
+    assert container.wait()["StatusCode"] == 0
     container.start()
     container.kill()
     assert container.wait()["StatusCode"] == 137

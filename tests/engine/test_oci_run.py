@@ -319,3 +319,16 @@ def test_deleting_what_is_not_there_is_no_error(run: Run) -> None:
         assert await container.finish() == 137
 
     run(body)
+
+
+def test_a_monitor_works_in_its_bundle_and_leaves_the_programs_directory_alone(run: Run) -> None:
+    """Its mark of want of memory is written to its working directory."""
+
+    async def body(machine: Machine) -> None:
+        before = os.getcwd()
+        container = await machine.create(machine.spec("sleep", "60"))
+        monitor = int((container.bundle / "conmon.pid").read_text())
+        assert os.readlink(f"/proc/{monitor}/cwd") == str(container.bundle)
+        assert os.getcwd() == before
+
+    run(body)

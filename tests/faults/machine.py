@@ -83,7 +83,14 @@ class CrashEngine(Engine):
 
     def lines(self, container: str, **query: Any) -> list[int]:
         """The numbers in a container's log."""
-        return [int(line) for line in self.logs(container, **query)[0].split()]
+        with self.open_logs(container, **query) as exchange:
+            body = exchange.read()
+        text, place = [], 0
+        while place < len(body):
+            size = int.from_bytes(body[place + 4 : place + 8], "big")
+            text.append(body[place + 8 : place + 8 + size])
+            place += 8 + size
+        return [int(line) for line in b"".join(text).split()]
 
 
 @contextmanager
@@ -98,8 +105,8 @@ def crash_engine() -> Iterator[CrashEngine]:
 
 
 NUMBERS = """
-i=0; trap 'echo $i; exit 0' TERM
-while :; do
+i=0; over=; trap over=1 TERM
+while [ -z "$over" ]; do
   for k in 1 2 3 4 5 6 7 8 9 10; do echo $i; i=$((i+1)); done
   usleep 8000
 done

@@ -15,7 +15,10 @@ from tests.support.http import eventually
 def test_no_line_is_lost_or_doubled_through_ten_kills(crashable: CrashEngine) -> None:
     plain = crashable.run("sh", "-c", NUMBERS)
     rotated = crashable.run(
-        "sh", "-c", NUMBERS, HostConfig={"LogConfig": {"Type": "json-file", "Config": {"max-size": "20k", "max-file": "99"}}}
+        "sh",
+        "-c",
+        NUMBERS,
+        HostConfig={"LogConfig": {"Type": "json-file", "Config": {"max-size": "20k", "max-file": "99"}}},
     )
     started = crashable.state(plain)["StartedAt"]
     randomness = random.Random(7)
@@ -131,10 +134,8 @@ def test_AUT5_restart_policies_at_the_start_of_an_engine(crashable: CrashEngine)
     time.sleep(0.6)
     crashable.boot()
     eventually(lambda: removing not in crashable.containers(), what="AutoRemove")
-    for container in (always, unless, failing, stopped_always, stopped_failing):
-        eventually(
-            lambda container=container: crashable.status(container) in ("running", "restarting"), what=f"{container} up"
-        )
+    wanted = (always, unless, failing, stopped_always, stopped_failing)
+    eventually(lambda: {crashable.status(c) for c in wanted} <= {"running", "restarting"}, what="the wanted are up")
     assert [crashable.status(c) for c in (never, once, stopped_unless)] == ["created", "exited", "exited"]
     assert crashable.state(once)["ExitCode"] == 3
 
@@ -157,7 +158,8 @@ def test_published_ports_and_addresses_survive(crashable: CrashEngine) -> None:
     before = crashable.inspect(container)["NetworkSettings"]
     crashable.restart()
     after = crashable.inspect(container)["NetworkSettings"]
-    assert after["Ports"] == before["Ports"] and after["IPAddress"] == before["IPAddress"]
+    assert after["Ports"] == before["Ports"]
+    assert after["IPAddress"] == before["IPAddress"]
     port = int(after["Ports"]["80/tcp"][0]["HostPort"])
     with crashable.connect_tcp("127.0.0.1", port) as connection:
         assert connection.recv(100) == b"served\n"

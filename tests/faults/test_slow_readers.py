@@ -6,6 +6,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -43,14 +44,15 @@ def payloads(exchange: Exchange) -> Iterator[bytes]:
     """As ``Exchange.frames``, fast enough for hundreds of megabytes."""
     file = exchange._file
     while head := file.read(8):
-        assert len(head) == 8 and head[0] in (1, 2), head
+        assert len(head) == 8
+        assert head[0] in (1, 2), head
         size = int.from_bytes(head[4:], "big")
         data = file.read(size)
         assert len(data) == size
         yield data
 
 
-def begin(engine: CrashEngine, lines: int, *, attachments: int = 1, **body: object) -> tuple[str, list[Exchange]]:
+def begin(engine: CrashEngine, lines: int, *, attachments: int = 1, **body: Any) -> tuple[str, list[Exchange]]:
     container = engine.create(*writer(lines), **body)
     exchanges = [engine.attach(container, stdin=0) for _ in range(attachments)]
     assert {exchange.status for exchange in exchanges} == {101}
@@ -86,7 +88,9 @@ def test_a_reader_left_standing_loses_nothing_and_costs_no_memory(crashable: Cra
 def test_a_reader_that_stops_and_goes_loses_nothing(crashable: CrashEngine) -> None:
     lines = 300_000
     _, [exchange] = begin(
-        crashable, lines, HostConfig={"LogConfig": {"Type": "json-file", "Config": {"max-size": "3m", "max-file": "99"}}}
+        crashable,
+        lines,
+        HostConfig={"LogConfig": {"Type": "json-file", "Config": {"max-size": "3m", "max-file": "99"}}},
     )
     with exchange:
         size, digest, pauses = 0, hashlib.sha256(), 0
@@ -137,11 +141,12 @@ def test_forty_attachments_get_all(crashable: CrashEngine) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "command", "size"),
-    [("8 KiB writes", ("dd", "if=/dev/zero", "bs=8k", "count=16384"), 128 * MEBIBYTE), ("lines", writer(500_000), 50_000_000)],
+    [
+        ("8 KiB writes", ("dd", "if=/dev/zero", "bs=8k", "count=16384"), 128 * MEBIBYTE),
+        ("lines", writer(500_000), 50_000_000),
+    ],
 )
-def test_attach_is_fast(
-    crashable: CrashEngine, kind: str, command: tuple[str, ...], size: int, record_property: object
-) -> None:
+def test_attach_is_fast(crashable: CrashEngine, kind: str, command: tuple[str, ...], size: int) -> None:
     container = crashable.create(*command)
     with crashable.attach(container, stdin=0, stderr=0) as exchange:
         crashable.start(container)
@@ -173,7 +178,9 @@ def test_an_attach_to_a_busy_adopted_container_is_one_piece_of_its_log(crashable
         text = b"".join(payloads(exchange))
     numbers = [int(line) for line in text.split()]
     log = crashable.lines(container)
-    assert len(numbers) > 100 and numbers == log[-len(numbers) :] and log == list(range(len(log)))
+    assert len(numbers) > 100
+    assert numbers == log[-len(numbers) :]
+    assert log == list(range(len(log)))
 
 
 def test_stop_is_ended_by_kill_at_once(crashable: CrashEngine) -> None:
@@ -188,7 +195,8 @@ def test_stop_is_ended_by_kill_at_once(crashable: CrashEngine) -> None:
     begun = time.monotonic()
     assert crashable.http.post(f"/containers/{container}/kill").status == 204
     thread.join(1)
-    assert answers == [204] and time.monotonic() - begun < 1
+    assert answers == [204]
+    assert time.monotonic() - begun < 1
     assert crashable.state(container)["ExitCode"] == 137
     idle = crashable.run(*IDLE)
     begun = time.monotonic()

@@ -258,7 +258,7 @@ def running_wherry() -> Iterator[Engine]:
     """Wherry's engine on scratch roots; ended with everything it ran."""
     with scratch_root("wherry") as root, (root / "engine.log").open("wb") as log:
         process = subprocess.Popen(
-            wherry_command(root, "--stop-containers"), stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=REPOSITORY
+            wherry_command(root, "--stop-containers"), stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=root
         )
         try:
             _wait_for_ping(process, root)

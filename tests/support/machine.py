@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
+from collections import Counter
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -11,12 +14,12 @@ from pathlib import Path
 class Holdings:
     """Things that a container leaves on a machine when an engine forgets one; each a sorted tuple of names."""
 
-    mounts: tuple[str, ...]
-    network_namespaces: tuple[str, ...]
+    mounts: tuple[str, ...]  # those of network namespaces too
     links: tuple[str, ...]
     processes: tuple[str, ...]
     cgroups: tuple[str, ...]
     files: tuple[str, ...]
+    descriptors: tuple[str, ...]  # of the engine itself
 
     def more_than(self, before: Holdings) -> dict[str, list[str]]:
         """What is there now and was not before."""
@@ -27,26 +30,36 @@ class Holdings:
         return {name: extra for name, extra in found.items() if extra}
 
 
-def holdings(root: Path, mark: str) -> Holdings:
-    """Of an engine on ``root``; ``mark`` is a part of the names of its control groups and processes."""
+def holdings(root: Path, pid: int) -> Holdings:
+    """Of the engine with this process id on the scratch roots ``root``; what others hold does not count."""
+    mark = mark_of(root)
     mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     return Holdings(
         mounts=tuple(sorted(mount for mount in mounts if mount.startswith(str(root)))),
-        network_namespaces=tuple(sorted(_network_namespaces())),
-        links=tuple(sorted(os.listdir("/sys/class/net"))),
+        links=tuple(sorted(link for link in os.listdir("/sys/class/net") if mark in link)),
         processes=tuple(sorted(_processes(str(root), mark))),
         cgroups=tuple(sorted(_cgroups(mark))),
         files=tuple(sorted(_files(root))),
+        descriptors=tuple(sorted(_descriptors(pid))),
     )
 
 
-def _network_namespaces() -> set[str]:
-    found = set()
-    for process in Path("/proc").glob("[0-9]*"):
+def mark_of(root: Path) -> str:
+    """The id in the names of the engine's kernel objects."""
+    return hashlib.sha256(str(root / "data").encode()).hexdigest()[:8]
+
+
+def _descriptors(pid: int) -> list[str]:
+    """What the process has open, numbered within its kind: ``socket 3``, ``pidfd 1``."""
+    kinds: Counter[str] = Counter()
+    found = []
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         try:
-            found.add(os.readlink(process / "ns/net"))
+            kind = re.sub(r"\d{3,}", "N", os.readlink(descriptor))
         except OSError:
             continue
+        kinds[kind] += 1
+        found.append(f"{kind} {kinds[kind]}")
     return found
 
 

@@ -12,7 +12,7 @@ import pytest
 from wherry.engine.networks import conntrack, forward, netlink, nftables
 from wherry.engine.networks.bridge import bridge_mac
 from wherry.engine.networks.facts import network_facts
-from wherry.engine.networks.firewall import elements_text, table_text
+from wherry.engine.networks.firewall import Segment, elements_text, table_text
 from wherry.engine.networks.ports import Published
 from wherry.engine.networks.watch import foreign_change
 
@@ -30,7 +30,7 @@ def test_elements() -> None:
 
 
 def test_the_table_is_replaced_in_one_transaction() -> None:
-    text = table_text("wherry-x", {"wh-x": IPv4Network("172.17.0.0/16")}, {ANY: WEB})
+    text = table_text("wherry-x", {"wh-x": Segment(IPv4Network("172.17.0.0/16"))}, {ANY: WEB})
     assert text.strip().startswith("add table ip wherry-x\ndelete table ip wherry-x\ntable ip wherry-x {")
     assert 'ip saddr 172.17.0.0/16 oifname != "wh-x" masquerade' in text
     assert '"wh-x" . "wh-x"' in text

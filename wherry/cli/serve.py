@@ -30,6 +30,14 @@ def tls_context(ca: str, certificate: str, key: str) -> ssl.SSLContext:
 @click.option(
     "--runtime", default="", help="The OCI runtime to use: crun, runc or a path; the best there is by default."
 )
+@click.option("--registry-mirror", "mirrors", multiple=True, metavar="URL", help="Pull Docker Hub's images from here.")
+@click.option(
+    "--insecure-registry",
+    "insecure_registries",
+    multiple=True,
+    metavar="HOST[:PORT]",
+    help="A registry, or a network of them, whose certificate is not checked and that needs no TLS; several.",
+)
 @click.option("--insecure", is_flag=True, help="Serve TCP without TLS: whoever reaches the port is root here.")
 @click.option("--tlscacert", type=click.Path(exists=True), help="Trust clients with certificates signed by this one.")
 @click.option("--tlscert", type=click.Path(exists=True))
@@ -43,6 +51,8 @@ def serve_command(
     exec_root: Path,
     stop_containers: bool,
     runtime: str,
+    mirrors: tuple[str, ...],
+    insecure_registries: tuple[str, ...],
     insecure: bool,
     tlscacert: str | None,
     tlscert: str | None,
@@ -71,6 +81,8 @@ def serve_command(
         insecure=insecure,
         tls=tls,
         runtime=runtime,
+        registry_mirrors=mirrors,
+        insecure_registries=insecure_registries,
         ready=say_ready,
     )
     sys.exit(status)

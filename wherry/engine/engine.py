@@ -12,6 +12,7 @@ import os
 import socket
 import ssl
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 import wherry
@@ -24,6 +25,7 @@ from wherry.engine.events import Events
 from wherry.engine.http.router import Router
 from wherry.engine.http.routes import handlers
 from wherry.engine.http.server import HttpServer
+from wherry.engine.images.registry.hosts import InvalidOption, Registries
 from wherry.engine.images.store import Images
 from wherry.engine.networks.networks import Networks
 from wherry.engine.oci.cgroups import CgroupSetup, detect
@@ -51,7 +53,9 @@ class Engine:
     """One engine on a pair of roots.
 
     ``runtime`` names the default OCI runtime (crun, else runc, when empty). ``ephemeral``: leaving stops and removes
-    every container. All methods belong to the loop on which ``start`` ran.
+    every container. ``registry_mirrors`` (URLs) stand in for Docker Hub; ``insecure_registries`` (``host[:port]`` or
+    networks) need no valid certificate, nor TLS; ``EngineError`` for one that can be none. All methods belong to the
+    loop on which ``start`` ran.
     """
 
     def __init__(
@@ -61,7 +65,13 @@ class Engine:
         *,
         runtime: str = "",
         ephemeral: bool = False,
+        registry_mirrors: Sequence[str] = (),
+        insecure_registries: Sequence[str] = (),
     ) -> None:
+        try:
+            self.registries = Registries(registry_mirrors, insecure_registries)
+        except InvalidOption as error:
+            raise EngineError(str(error)) from None
         self.layout = Layout(Path(data_root), Path(exec_root))
         self.ephemeral = ephemeral
         self.warnings: list[str] = []
@@ -139,7 +149,7 @@ class Engine:
                     raise EngineError(error.message) from None
                 reasons.append(error.message)
                 continue
-            found[runtime.name] = runtime
+            found.setdefault(runtime.name, runtime)  # the wanted one may be another file of a known name
         if not found:
             raise EngineError(f"no OCI runtime works here (on Debian: apt-get install crun): {'; '.join(reasons)}")
         return found
@@ -182,6 +192,8 @@ class Engine:
             if container.run is not None:
                 container.run.close()
         await self.containers.parts.networks.close(remove=stop_containers or self.ephemeral)
+        if stop_containers or self.ephemeral:
+            self.containers.parts.cgroups.remove_parent()
         self.containers.parts.trash.close()
         self.database.close()
         self._release_lock()

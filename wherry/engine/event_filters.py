@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from wherry.api.errors import BadRequest
 from wherry.engine.events import Event

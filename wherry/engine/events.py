@@ -77,5 +77,9 @@ class Events:
         self._subscriptions.add(subscription)
         return [event for event in self._buffer if keep is None or keep(event)], subscription
 
+    @property
+    def listeners(self) -> int:
+        return len(self._subscriptions)
+
     def unsubscribe(self, subscription: Subscription) -> None:
         self._subscriptions.discard(subscription)

@@ -13,7 +13,6 @@ from wherry.api.models.system import (
     Commit,
     ComponentVersion,
     PluginsInfo,
-    RegistryServiceConfig,
     Runtime,
     SwarmInfo,
     SystemDataUsageResponse,
@@ -25,6 +24,8 @@ from wherry.api.version import MAX_VERSION, MIN_VERSION, format_version
 from wherry.engine.containers import list as container_list
 from wherry.engine.containers.platform import architecture
 from wherry.engine.containers.times import rfc3339nano
+from wherry.engine.oci.errors import RuntimeFailure
+from wherry.engine.oci.runtime import find_init
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
@@ -67,9 +68,8 @@ async def info(engine: Engine) -> SystemInfo:
     """SystemInfo."""
     parts = engine.containers.parts
     setup = parts.cgroups
-    states = [container.state for container in engine.containers]
-    paused = sum(state.paused for state in states)
-    running = sum(state.running and not state.paused for state in states)
+    states = [container.state.status for container in engine.containers]
+    paused, running = states.count("paused"), states.count("running")
     release = _os_release()
     overlay = parts.rootfs.overlay
     return SystemInfo(
@@ -80,7 +80,7 @@ async def info(engine: Engine) -> SystemInfo:
         containers_stopped=len(states) - running - paused,
         images=len(parts.images.all()),
         driver="overlay2" if overlay else "vfs",
-        driver_status=[["Supports d_type", "true"], ["Native Overlay Diff", "true"]] if overlay else [],
+        driver_status=_driver_status(engine.layout.data_root) if overlay else [],
         plugins=PluginsInfo(volume=["local"], network=["bridge", "host", "null"], log=["json-file", "local", "none"]),
         memory_limit=setup.memory,
         swap_limit=setup.swap,
@@ -94,6 +94,7 @@ async def info(engine: Engine) -> SystemInfo:
         bridge_nf_ip6tables=_read("/proc/sys/net/bridge/bridge-nf-call-ip6tables") == "1",
         n_fd=len(os.listdir("/proc/self/fd")),
         oom_kill_disable=setup.version == 1 and setup.memory,
+        n_events_listener=engine.events.listeners,
         system_time=rfc3339nano(time.time_ns()),
         logging_driver="json-file",
         cgroup_driver="cgroupfs",
@@ -104,14 +105,8 @@ async def info(engine: Engine) -> SystemInfo:
         os_type="linux",
         architecture=platform.machine(),
         index_server_address="https://index.docker.io/v1/",
-        registry_config=RegistryServiceConfig(
-            allow_nondistributable_artifacts_cidrs=[],
-            allow_nondistributable_artifacts_hostnames=[],
-            insecure_registry_cidrs=[],
-            index_configs={},
-            mirrors=[],
-        ),
-        ncpu=os.cpu_count() or 1,
+        registry_config=engine.registries.describe(),
+        ncpu=len(os.sched_getaffinity(0)),
         mem_total=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         docker_root_dir=str(engine.layout.data_root),
         name=parts.hostname,
@@ -121,6 +116,7 @@ async def info(engine: Engine) -> SystemInfo:
         default_runtime=parts.default_runtime,
         swarm=SwarmInfo(local_node_state="inactive"),
         live_restore_enabled=True,
+        init_binary=_init_binary(),
         containerd_commit=Commit(),
         runc_commit=Commit(),
         init_commit=Commit(),
@@ -146,6 +142,33 @@ async def data_usage(engine: Engine, kinds: list[str] | None) -> SystemDataUsage
     if "build-cache" in wanted:
         result.build_cache = []
     return result
+
+
+def _driver_status(data_root: Path) -> list[list[str]]:
+    return [
+        ["Backing Filesystem", _filesystem(data_root)],
+        ["Supports d_type", "true"],
+        ["Using metacopy", "false"],
+        ["Native Overlay Diff", "true"],
+        ["userxattr", "false"],
+    ]
+
+
+def _filesystem(path: Path) -> str:
+    """The kind of filesystem that ``path`` is on, in the API's words."""
+    best, kind = "", "unknown"
+    for line in _read("/proc/self/mounts").splitlines():
+        place, name = line.split()[1:3]
+        if len(place) >= len(best) and path.is_relative_to(place):
+            best, kind = place, name
+    return {"ext2": "extfs", "ext3": "extfs", "ext4": "extfs", "overlay": "overlayfs"}.get(kind, kind)
+
+
+def _init_binary() -> str:
+    try:
+        return os.path.basename(find_init())
+    except RuntimeFailure:
+        return ""
 
 
 def _os_release() -> dict[str, str]:

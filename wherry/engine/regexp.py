@@ -126,9 +126,7 @@ class _Instruction:
 
     __slots__ = ("kind", "negated", "ranges", "targets")
 
-    def __init__(
-        self, kind: str, ranges: _Ranges = (), negated: bool = False, targets: tuple[int, ...] = ()
-    ) -> None:
+    def __init__(self, kind: str, ranges: _Ranges = (), negated: bool = False, targets: tuple[int, ...] = ()) -> None:
         self.kind = kind
         self.ranges = ranges
         self.negated = negated
@@ -265,6 +263,8 @@ class _Parser:
                 literal, _, _ = self._text[self._at :].partition(r"\E")
                 self._at = min(len(self._text), self._at + len(literal) + 2)
                 parts += [self._literal(ord(letter)) for letter in literal]
+                if literal:
+                    parts.append(self._repeated(parts.pop()))
                 continue
             atom = self._atom()
             if atom is not None:

@@ -13,6 +13,7 @@ from wherry.engine.containers.output import Output
 
 if TYPE_CHECKING:
     from wherry.engine.containers.exec import Exec
+    from wherry.engine.containers.health import Prober
     from wherry.engine.containers.rotation import LogPlaces
     from wherry.engine.containers.run import Run
     from wherry.engine.containers.stats import Sampler
@@ -43,6 +44,7 @@ class State(msgspec.Struct, kw_only=True):
     sandbox: str = ""  # path of the network namespace
     endpoints: dict[str, EndpointSettings] = msgspec.field(default_factory=dict)  # by network, as they are now
     ports: dict[str, list[PortBinding] | None] = msgspec.field(default_factory=dict)  # published now
+    health: Health | None = None  # None without a health check, or before the first start
 
     @property
     def status(self) -> str:
@@ -74,6 +76,9 @@ class MountPoint(msgspec.Struct, kw_only=True):
     no_copy: bool = False
     tmpfs_options: str = ""
     from_mounts: bool = False  # asked for by HostConfig.Mounts, not by Binds or Tmpfs
+    from_config: bool = False  # a volume of Config.Volumes, the image's or the request's
+    volume_options: dict[str, str] | None = None  # for the volume, should it have to be made
+    volume_labels: dict[str, str] | None = None
 
 
 class Spec(msgspec.Struct, kw_only=True):
@@ -112,7 +117,7 @@ class Container:
         self.restart_timer: asyncio.Task[None] | None = None  # the wait before an automatic restart
         self.restart_delay = 0.0
         self.ended_unseen = False  # its run ended while no engine looked
-        self.health: Health | None = None
+        self.prober: Prober | None = None  # of the present run's health
         self.log_places: LogPlaces | None = None
         self.keep = 0  # restarts by hand under way: the exit in their middle restarts and removes nothing
         self.being_removed = False  # by one removal; a second is refused (DEL2)
@@ -134,6 +139,10 @@ class Container:
     @property
     def state(self) -> State:
         return self.spec.state
+
+    @property
+    def health(self) -> Health | None:
+        return self.spec.state.health
 
     @property
     def config(self) -> ContainerConfig:

@@ -6,6 +6,7 @@ There is no process, namespace, address or port before start. A failure at any s
 from __future__ import annotations
 
 import os
+import stat
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,11 +20,12 @@ from wherry.engine.blocking import in_thread
 from wherry.engine.containers import merge, mounts, settings
 from wherry.engine.containers.container import Container, MountPoint, Spec
 from wherry.engine.containers.names import check_name, generate_name, new_id
+from wherry.engine.containers.network import networks_asked
 from wherry.engine.containers.platform import check_platform
 from wherry.engine.containers.registry import Containers
 from wherry.engine.images.store import Image
 from wherry.engine.oci.warm import warm_cgroups
-from wherry.engine.store.inroot import clean, make_directories
+from wherry.engine.store.inroot import clean, make_directories, open_in_root
 from wherry.engine.store.layout import Layout
 
 
@@ -45,19 +47,19 @@ async def create(containers: Containers, request: CreateRequest) -> tuple[str, l
     containers.spawn(warm_cgroups(), "warming up")  # a start mostly follows at once
     parts = containers.parts
     config, host = request.config, request.host_config
-    if request.name:
-        check_name(request.name)
     settings.check_config(config, request.version)
     warnings = settings.check_host_config(config, host, parts.cgroups, list(parts.runtimes), request.version)
-    # a first pass over the mounts, so that bad ones are told before an image is looked for
-    mounts.mount_points(config, host, request.version)
+    mounts.check_mounts(host, request.version)
     image, platform_warnings = _find_image(containers, config.image, request.platform)
     warnings += platform_warnings
     merge.merge(config, image.config)
     settings.check_config(config, request.version)
+    settings.check_endpoints(request.endpoints, request.version)
+    networks = networks_asked(parts.networks, host.network_mode, request.endpoints, config.mac_address or "")
     path, args = merge.command(config)
-    points = mounts.mount_points(config, host, request.version)
-    networks = _networks(host.network_mode, request)
+    if request.name:
+        check_name(request.name)
+    points = mounts.mount_points(config, host, request.version, lambda other: containers.find(other).spec.mounts)
 
     container_id = new_id()
     name = (request.name or generate_name(container_id, containers.name_taken)).removeprefix("/")
@@ -101,37 +103,46 @@ async def _make(containers: Containers, container: Container, image: Image) -> N
         parts.rootfs.prepare(spec.id, image.layer_ids)  # some 0.3 ms
     else:
         await in_thread(parts.rootfs.prepare, spec.id, image.layer_ids)
-    fresh: list[MountPoint] = []
-    for point in spec.mounts:
-        if point.type != "volume":
-            continue
-        known = parts.volumes.exists(point.name)
-        volume = parts.volumes.create(point.name)
+    volumes = [point for point in spec.mounts if point.type == "volume"]
+    for point in volumes:
+        volume = parts.volumes.create(point.name, point.volume_labels, point.volume_options, point.driver)
         point.name, point.source = volume.name, volume.mountpoint
-        if not known:
-            fresh.append(point)
     working_dir = spec.config.working_dir
-    if fresh or working_dir not in ("", "/"):
-        await in_thread(_furnish, containers, spec, working_dir, fresh)
+    if volumes or working_dir not in ("", "/"):
+        await in_thread(_furnish, containers, spec, working_dir, volumes)
     containers.save(container)
     write_description(parts.layout, container)
 
 
-def _furnish(containers: Containers, spec: Spec, working_dir: str, fresh: list[MountPoint]) -> None:
-    """What needs the mounted root: the working directory (CRE8), and image content copied into new volumes (CRE24)."""
+def _furnish(containers: Containers, spec: Spec, working_dir: str, volumes: list[MountPoint]) -> None:
+    """What needs the mounted root: the working directory (CRE8), and image content copied into empty volumes (CRE24)."""
     parts = containers.parts
     with parts.rootfs.mounted(spec.id) as root:
-        for point in fresh:
-            if not point.no_copy:
-                parts.volumes.copy_up(point.name, root, point.destination)
-        if working_dir not in ("", "/"):
-            root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY)
-            try:
-                os.close(make_directories(root_fd, clean(os.fsencode(working_dir))))
-            except OSError as error:
-                raise ServerError(f"Cannot mkdir: {working_dir} is not a directory") from error
-            finally:
-                os.close(root_fd)
+        root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY)
+        try:
+            if working_dir not in ("", "/"):
+                try:
+                    os.close(make_directories(root_fd, clean(os.fsencode(working_dir))))
+                except OSError as error:
+                    raise ServerError(f"Cannot mkdir: {working_dir} is not a directory") from error
+            for point in volumes:
+                if point.from_config and _is_file(root_fd, point.destination):
+                    raise ServerError(f"cannot mount volume over existing file, file exists {point.destination}")
+                if not point.no_copy:
+                    parts.volumes.copy_up(point.name, root, point.destination)
+        finally:
+            os.close(root_fd)
+
+
+def _is_file(root_fd: int, path: str) -> bool:
+    try:
+        found = open_in_root(root_fd, path, os.O_PATH)
+    except OSError:
+        return False
+    try:
+        return not stat.S_ISDIR(os.fstat(found).st_mode)
+    finally:
+        os.close(found)
 
 
 async def discard(containers: Containers, container: Container) -> None:
@@ -156,24 +167,6 @@ def _find_image(containers: Containers, reference: str, platform: str | None) ->
         raise BadRequest("Config cannot be empty in order to create a container")
     image = containers.parts.images.get(reference)
     return image, check_platform(image, reference, platform)
-
-
-def _networks(mode: str, request: CreateRequest) -> dict[str, EndpointSettings]:
-    """The endpoints by network name; an unknown network is only found out at start (CRE18)."""
-    endpoints = dict(request.endpoints)
-    if len(endpoints) > 1 and request.version < (1, 44):
-        names = ", ".join(sorted(endpoints))
-        raise BadRequest(f"Container cannot be connected to network endpoints: {names}")
-    if mode.startswith("container:"):
-        if endpoints:
-            raise BadRequest("conflicting options: a container network mode and endpoints of its own")
-        return {}
-    name = "bridge" if mode == "default" else mode
-    first = endpoints.pop("default", None) or endpoints.pop(name, None) or EndpointSettings()
-    first.mac_address = request.config.mac_address or first.mac_address
-    if mode in ("none", "host") and endpoints:
-        raise Conflict(f"conflicting options: network mode {mode} and other networks")
-    return {name: first, **endpoints}
 
 
 def write_description(layout: Layout, container: Container) -> None:

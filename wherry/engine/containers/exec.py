@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from wherry.api.errors import ApiError, BadRequest, Conflict, NotFound, ServerError
@@ -155,6 +156,18 @@ async def start_detached(containers: Containers, instance: Exec, options: ExecSt
     containers.spawn(_finish(containers, instance), f"exec in {instance.container.short_id}", waits=True)
 
 
+async def start_probe(
+    containers: Containers, instance: Exec, output: Callable[[int, bytes], None]
+) -> asyncio.Task[None]:
+    """Start a command of the engine's own, a health check; ``output(stream, data)`` gets what it says.
+
+    The task ends with the command. Raises ``RuntimeFailure``, ``ApiError``.
+    """
+    instance.started = True
+    await _start(containers, instance, ExecStartConfig(), output, stdin=False)
+    return containers.spawn(_finish(containers, instance), f"probe of {instance.container.short_id}", waits=True)
+
+
 async def start_attached(containers: Containers, instance: Exec, options: ExecStartConfig, duplex: Duplex) -> None:
     """Serve one client from start to end; errors go into the stream (EXE2), and the duplex is closed at return."""
     stream = _ExecStream(instance, options, duplex)
@@ -206,9 +219,6 @@ async def _start(
     instance.pid = process.pid
     instance.running = True
     instance.ready.set()
-    size = options.console_size or config.console_size
-    if config.tty and isinstance(size, tuple) and any(size):
-        process.resize(size[0], size[1])
 
 
 def _process(containers: Containers, instance: Exec, options: ExecStartConfig) -> dict[str, object]:
@@ -233,9 +243,16 @@ def _process(containers: Containers, instance: Exec, options: ExecStartConfig) -
         groups=user.groups,
         home=user.home,
         tty=config.tty,
+        console_size=_console_size(options, config),
         no_new_privileges=no_new_privileges(host.security_opt),
         ulimits=host.ulimits or (),
     )
+
+
+def _console_size(options: ExecStartConfig, config: ExecConfig) -> tuple[int, int] | None:
+    """Height and width, as start or create gave them (EXE4)."""
+    size = options.console_size or config.console_size
+    return (size[0], size[1]) if size and len(size) == 2 else None
 
 
 async def _finish(containers: Containers, instance: Exec) -> None:

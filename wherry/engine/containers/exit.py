@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from wherry.engine.blocking import in_thread
+from wherry.engine.containers import health
 from wherry.engine.containers.container import Container
 from wherry.engine.containers.network import disconnect
 from wherry.engine.containers.registry import Containers
@@ -81,6 +82,7 @@ async def _end_run(containers: Containers, container: Container, run: Run, code:
         await disconnect(containers, container)
     ran_for = max(0, time.time_ns() - state.started_at)
     container.run = None
+    health.end(container)
     container.attachable.clear()
     run.close()
     restart = not containers.closing and not container.keep and should_restart(container, code)

@@ -6,6 +6,7 @@ import copy
 
 from msgspec import UNSET
 
+from wherry.api.errors import ApiError
 from wherry.api.models.common import GraphDriverData
 from wherry.api.models.containers import ContainerInspect, ContainerState, Health, MountPoint
 from wherry.api.models.networks import EndpointSettings, NetworkSettings, PortMap
@@ -71,11 +72,12 @@ def sizes(containers: Containers, container: Container) -> tuple[int, int]:
 
     Walks the tree: call it in a thread.
     """
+    rootfs = containers.parts.rootfs
     try:
-        own = containers.parts.rootfs.size(container.id)
-    except OSError:
+        own = rootfs.size(container.id)
+        return own, own + containers.parts.images.layers_size(rootfs.layers(container.id))
+    except (OSError, LookupError, ApiError):
         return -1, 0
-    return own, own + containers.parts.images.layers_size(containers.parts.rootfs.layers(container.id))
 
 
 def mount_points(container: Container) -> list[MountPoint]:
@@ -109,6 +111,9 @@ def endpoints(container: Container, version: tuple[int, int] = (1, 43)) -> dict[
         shown = copy.copy(container.state.endpoints.get(name, asked))
         if version < (1, 45) and name not in ("bridge", "host", "none") and shown.aliases is not None:
             shown.aliases = [*shown.aliases, *({container.short_id} - set(shown.aliases))]
+        if version < (1, 44):
+            shown.dns_names = UNSET
+        shown.gw_priority = UNSET  # of a version that the engine does not speak
         result[name] = shown
     return result
 

@@ -67,6 +67,7 @@ def send(containers: Containers, container: Container, number: int) -> bool:
         containers.save(container)
     if run is None or not run.signal(number):
         return False
+    run.killed = run.killed or number == signal.SIGKILL
     containers.emit(container, "kill", signal=str(number))
     if stops and state.paused:
         thaw(containers, container)

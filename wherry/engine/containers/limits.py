@@ -87,15 +87,17 @@ def _check_memory(resources: Resources, setup: CgroupSetup, lacking: _Lacking, *
 
 
 def _check_swappiness(resources: Resources, setup: CgroupSetup, lacking: _Lacking) -> None:
+    if resources.memory_swappiness == -1:  # the command line's word for "not given"
+        resources.memory_swappiness = None
     if resources.memory_swappiness is None:
         return
     if lacking(
-        resources.memory_swappiness != -1,
+        True,
         setup.version == 1 and setup.memory,
         "Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. Memory swappiness discarded.",
     ):
         resources.memory_swappiness = None
-    elif not -1 <= resources.memory_swappiness <= 100:
+    elif not 0 <= resources.memory_swappiness <= 100:
         raise BadRequest(f"Invalid value: {resources.memory_swappiness}, valid memory swappiness range is 0-100")
 
 

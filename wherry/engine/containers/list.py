@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Callable
@@ -23,12 +24,16 @@ from wherry.engine.containers.registry import Containers
 from wherry.engine.containers.settings import parse_port
 from wherry.engine.containers.times import human_duration
 from wherry.engine.filters import check_keys, match_labels
+from wherry.engine.regexp import Patterns
 
 KEYS = frozenset(
     "ancestor before exited id isolation label name status health since volume network is-task publish expose".split()
 )
 STATUSES = frozenset("created restarting running removing paused exited dead".split())
 HEALTHS = frozenset("starting healthy unhealthy none".split())
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+
+log = logging.getLogger(__name__)
 
 Test = Callable[[Container], bool]
 
@@ -45,10 +50,13 @@ async def list_containers(
 
     Raises ``BadRequest`` for a bad filter, ``NotFound`` for an unknown ``before`` or ``since``.
     """
-    filters = filters or {}
-    check_keys(filters, KEYS)
+    everything = all or limit > 0 or "status" in (filters or {})
+    check_keys(filters or {}, KEYS)
+    is_task = _is_task((filters or {}).get("is-task"))
+    filters = {key: values for key, values in (filters or {}).items() if values}  # a key without values is no filter
     first, second = _early_tests(containers, filters), _late_tests(containers, filters)
-    everything = all or limit > 0 or "status" in filters
+    if is_task:
+        return []
     chosen: list[Container] = []
     for container in sorted(_narrowed(containers, filters), key=lambda c: c.spec.created, reverse=True):
         if not (everything or container.state.running) or not first(container):
@@ -60,7 +68,8 @@ async def list_containers(
     summaries = [summary(containers, container) for container in chosen]
     if size:
         for container, item in zip(chosen, summaries, strict=True):
-            item.size_rw, item.size_root_fs = await in_thread(sizes, containers, container)
+            own, item.size_root_fs = await in_thread(sizes, containers, container)
+            item.size_rw = own or UNSET  # 0 is left out of the list, not of inspect
     return summaries
 
 
@@ -94,7 +103,7 @@ def _image_name(containers: Containers, container: Container) -> str:
 
 
 def _command(path: str, args: list[str]) -> str:
-    return " ".join(f"'{word}'" if " " in word else word for word in [path, *args])
+    return " ".join([path, *(f"'{word}'" if " " in word else word for word in args)])
 
 
 def _ports(container: Container) -> list[PortSummary]:
@@ -147,57 +156,28 @@ def status_text(container: Container) -> str:
 
 
 def _narrowed(containers: Containers, filters: dict[str, list[str]]) -> list[Container]:
-    """The candidates: an ``id`` that is a unique prefix is a short cut (LST5)."""
+    """The candidates: with ``id`` those of which a value is the unique beginning (LST5)."""
     wanted = filters.get("id")
     if wanted is None:
         return list(containers)
     found: dict[str, Container] = {}
-    for prefix in wanted:
-        matches = [c for c in containers if prefix and c.id.startswith(prefix)]
+    for prefix in filter(None, wanted):
+        matches = [container for container in containers if container.id.startswith(prefix)]
         if len(matches) == 1:
             found[matches[0].id] = matches[0]
-        elif prefix and not matches:
-            for container in containers:
-                if _search([prefix], container.id):
-                    found[container.id] = container
     return list(found.values())
-
-
-def _search(patterns: list[str], *texts: str) -> bool:
-    """Whether a regular expression is found in a text; a bad or backtracking one finds nothing."""
-    for pattern in patterns:
-        try:
-            expression = re.compile(_linear(pattern))
-        except (re.error, ValueError, RecursionError, OverflowError):
-            continue
-        if any(expression.search(text) for text in texts):
-            return True
-    return False
-
-
-# a quantified group that itself ends in a quantifier may take exponential time: (a+)+
-_NESTED = re.compile(r"[*+}]\)[*+{]|\\[1-9]|\(\?<?[=!]")
-
-
-def _linear(pattern: str) -> str:
-    """The pattern, if it is one that the API's own engine of regular expressions, linear in time, could have run."""
-    if len(pattern) > 1000 or _NESTED.search(pattern) or pattern.count("*") + pattern.count("+") > 10:
-        raise ValueError(pattern)
-    return pattern
 
 
 def _early_tests(containers: Containers, filters: dict[str, list[str]]) -> Test:
     """Names, labels and the borders in time: tested before the limit counts (LST3)."""
     before, since = _border(containers, filters, "before"), _border(containers, filters, "since")
-    names = filters.get("name")
-    is_task = _is_task(filters.get("is-task"))
+    names = Patterns(filters["name"]) if "name" in filters else None
+    labels = {"label": filters.get("label", [])}
 
     def test(container: Container) -> bool:
-        if names is not None and not _search(names, f"/{container.name}", container.name):
+        if names is not None and not names.search(f"/{container.name}", container.name):
             return False
-        if not match_labels(container.config.labels or {}, {"label": filters.get("label", [])}):
-            return False
-        if is_task:
+        if not match_labels(container.config.labels or {}, labels):
             return False
         created = container.spec.created
         return (before is None or created < before) and (since is None or created > since)
@@ -213,11 +193,13 @@ def _border(containers: Containers, filters: dict[str, list[str]], key: str) -> 
 
 
 def _is_task(values: list[str] | None) -> bool:
+    """There are no tasks of a swarm here: with a true value nothing is listed."""
     if values is None:
         return False
-    if len(values) != 1 or values[0].lower() not in ("0", "1", "true", "false"):
+    yes, no = not {"1", "true"}.isdisjoint(values), not {"0", "false"}.isdisjoint(values)
+    if yes == no:
         raise BadRequest(f"invalid filter 'is-task=[{' '.join(values)}]'")
-    return values[0].lower() in ("1", "true")
+    return yes
 
 
 def _late_tests(containers: Containers, filters: dict[str, list[str]]) -> Test:
@@ -236,33 +218,37 @@ def _late_tests(containers: Containers, filters: dict[str, list[str]]) -> Test:
         codes = {_exit_code(text) for text in exits}
         tests.append(lambda c: not c.state.running and bool(c.state.started_at) and c.state.exit_code in codes)
     if (volumes := filters.get("volume")) is not None:
-        tests.append(
-            lambda c: any(
-                value in volumes for p in c.spec.mounts for value in (p.name, p.destination, p.source if p.type == "bind" else "")
-            )
-        )  # fmt: skip
+        wanted = set(volumes) - {""}
+        tests.append(lambda c: not wanted.isdisjoint(_mounted(c)))
     if (networks := filters.get("network")) is not None:
         tests.append(lambda c: _in_network(c, networks))
     if (ancestors := filters.get("ancestor")) is not None:
         ids = _ancestors(containers, ancestors)
         tests.append(lambda c: c.spec.image_id in ids)
-    for key in ("publish", "expose"):
-        if (ports := filters.get(key)) is not None:
-            tests.append(_port_test(key, ports))
+    ports = [_port_test(key, filters[key]) for key in ("publish", "expose") if key in filters]
+    if ports:
+        tests.append(lambda c: any(test(c) for test in ports))
     return lambda container: all(test(container) for test in tests)
 
 
+def _mounted(container: Container) -> set[str]:
+    """What a ``volume`` filter can name: volumes, bind sources, destinations."""
+    names: set[str] = set()
+    for point in mount_points(container):
+        names |= {point.destination, point.name or point.source}
+    return names
+
+
 def _exit_code(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise BadRequest(f"invalid filter 'exited={text}': strconv.Atoi: parsing \"{text}\": invalid syntax") from None
+    if not _INTEGER.fullmatch(text):
+        raise BadRequest(f"invalid filter 'exited={text}': strconv.Atoi: parsing \"{text}\": invalid syntax")
+    return int(text)
 
 
 def _in_network(container: Container, wanted: list[str]) -> bool:
     for name, endpoint in endpoints(container).items():
         for text in wanted:
-            if text == name or (text and endpoint is not None and endpoint.network_id.startswith(text)):
+            if text == name or endpoint.network_id.startswith(text):
                 return True
     return False
 
@@ -275,6 +261,7 @@ def _ancestors(containers: Containers, references: list[str]) -> set[str]:
         try:
             ids.add(images.get(reference).id)
         except (NotFound, BadRequest):
+            log.warning("the ancestor filter names no image: %s", reference)
             continue
     todo = list(ids)
     while todo:

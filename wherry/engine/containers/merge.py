@@ -19,8 +19,8 @@ def merge(config: ContainerConfig, image: ContainerConfig | None) -> None:
         config.working_dir = config.working_dir or image.working_dir
         config.stop_signal = config.stop_signal or image.stop_signal
         config.labels = {**(image.labels or {}), **(config.labels or {})}
-        config.exposed_ports = {**(image.exposed_ports or {}), **(config.exposed_ports or {})} or config.exposed_ports
-        config.volumes = {**(image.volumes or {}), **(config.volumes or {})} or config.volumes
+        config.exposed_ports = {**(image.exposed_ports or {}), **(config.exposed_ports or {})} or image.exposed_ports
+        config.volumes = {**(image.volumes or {}), **(config.volumes or {})} or image.volumes
         config.env = _merge_env(config.env, image.env)
         _merge_healthcheck(config, image)
     if config.entrypoint == [""]:
@@ -58,7 +58,7 @@ def override(env: dict[str, str], entries: list[str]) -> list[str]:
 
 def _merge_env(wanted: list[str] | None, image: list[str] | None) -> list[str] | None:
     if not wanted:
-        return wanted if image is None else list(image)
+        return None if image is None else list(image)
     merged = list(wanted)
     keys = {entry.partition("=")[0] for entry in merged}
     return merged + [entry for entry in image or [] if entry.partition("=")[0] not in keys]

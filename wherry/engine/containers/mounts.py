@@ -1,14 +1,16 @@
-"""The mounts of a container: Binds, Mounts, Tmpfs and image volumes become one checked list (CRE21 to CRE24)."""
+"""The mounts of a container: Binds, Mounts, Tmpfs, VolumesFrom and image volumes become one checked list (CRE21 to
+CRE24)."""
 
 from __future__ import annotations
 
 import os
 import posixpath
 import re
-from collections.abc import Iterable
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import NoReturn, TypeVar
 
-from msgspec import UnsetType
+import msgspec
+from msgspec import UNSET, UnsetType
 
 from wherry.api.errors import BadRequest, ServerError
 from wherry.api.models.containers import ContainerConfig, HostConfig, Mount
@@ -22,137 +24,200 @@ _CLASSES = (
     {"z", "Z"},
     {"shared", "rshared", "slave", "rslave", "private", "rprivate"},
     {"nocopy"},
-    {"consistent", "cached", "delegated", "default"},
+    {"consistent", "cached", "delegated"},
 )
 PROPAGATIONS = _CLASSES[2]
 MOUNT_TYPES = ("bind", "volume", "tmpfs")
+VOLUME_MODE = "z"  # what is shown of a volume whose request names no mode
+
+OthersMounts = Callable[[str], Sequence[MountPoint]]
+"""Gives the mounts of another container by its name or id."""
 
 
-def mount_points(config: ContainerConfig, host: HostConfig, version: tuple[int, int]) -> list[MountPoint]:
+def mount_points(
+    config: ContainerConfig,
+    host: HostConfig,
+    version: tuple[int, int],
+    others: OthersMounts = lambda reference: (),
+) -> list[MountPoint]:
     """Every mount that the request asks for, checked; volumes have their names, not yet their directories.
 
-    Raises ``BadRequest`` (or ``ServerError`` where the reference answers so) for what cannot be mounted.
+    Raises ``BadRequest`` (or ``ServerError`` where the reference answers so) for what cannot be mounted, and what
+    ``others`` raises for an unknown container of VolumesFrom.
     """
     points: list[MountPoint] = []
     for bind in host.binds or []:
-        _add(points, parse_bind(bind))
-    mounts = host.mounts if isinstance(host.mounts, list) else None
-    for mount in mounts or []:
+        _add(points, parse_bind(bind, host.volume_driver))
+    for mount in host.mounts or []:
         _add(points, from_mount(mount, version))
     tmpfs = host.tmpfs if isinstance(host.tmpfs, dict) else None
     for destination, options in (tmpfs or {}).items():
-        _check_destination(destination, destination)
+        _check_destination(destination, _refuse_bare(destination))
         _add(points, MountPoint(type="tmpfs", destination=_clean(destination), tmpfs_options=options, mode=options))
     taken = {point.destination for point in points}
+    for text in host.volumes_from or []:
+        for point in _volumes_from(text, others):
+            if point.destination not in taken:
+                taken.add(point.destination)
+                points.append(point)
     for destination in config.volumes or {}:
-        _check_destination(destination, destination)
+        _check_destination(destination, _refuse_bare(destination))
         if _clean(destination) not in taken:
-            _add(points, MountPoint(type="volume", destination=_clean(destination), driver="local", anonymous=True))
+            point = MountPoint(type="volume", destination=_clean(destination), driver="local", anonymous=True)
+            point.from_config = True
+            _add(points, point)
     return sorted(points, key=lambda point: point.destination.count("/") if point.destination != "/" else 0)
 
 
-def parse_bind(text: str) -> MountPoint:
-    """``[source:]destination[:mode]``: an absolute source is a host path, any other a volume's name."""
+def check_mounts(host: HostConfig, version: tuple[int, int]) -> None:
+    """``HostConfig.Mounts`` alone, which is checked before the image is looked for (CRE1). Raises ``BadRequest``."""
+    for mount in host.mounts or []:
+        from_mount(mount, version)
+
+
+def _volumes_from(text: str, others: OthersMounts) -> list[MountPoint]:
+    """``container[:mode]``: the volumes and binds of another container, none of its tmpfs."""
+    reference, colon, mode = text.partition(":")
+    if not reference:
+        raise ServerError(f"malformed volumes-from specification: '{text}'")
+    if colon and not _valid_mode(mode):
+        raise ServerError(f"invalid mode for volumes-from: {mode}")
+    read_only = "ro" in mode.split(",")
+    return [
+        msgspec.structs.replace(point, rw=point.rw and not read_only, no_copy=True)
+        for point in others(reference)
+        if point.type != "tmpfs"
+    ]
+
+
+def parse_bind(text: str, driver: str = "") -> MountPoint:
+    """``[source:]destination[:mode]``: an absolute source is a host path, any other a volume's name (CRE21)."""
+    source, destination, mode = "", text, ""
     parts = text.split(":")
-    if len(parts) > 3 or not all(parts):
+    if not parts[0] or len(parts) > 3:
         raise ServerError(f"invalid volume specification: '{text}'")
-    if len(parts) == 1:
-        _check_destination(parts[0], text)
-        return MountPoint(type="volume", destination=_clean(parts[0]), driver="local", anonymous=True)
-    mode = parts[2] if len(parts) == 3 else ""
-    if len(parts) == 2 and not parts[1].startswith("/") and parts[0].startswith("/") and _valid_mode(parts[1]):
-        # "/destination:mode" is an anonymous volume with a mode
-        parts, mode = ["", parts[0]], parts[1]
-    source, destination = parts[0], parts[1]
+    if len(parts) == 2:
+        source, destination = parts
+        if _valid_mode(destination):  # "/destination:rw": an anonymous volume cannot have a mode
+            raise ServerError(f"invalid volume specification: '{text}'")
+    elif len(parts) == 3:
+        source, destination, mode = parts
     options = _parse_mode(mode)
-    _check_destination(destination, text)
-    read_only = "ro" in options
+    kind = "bind" if source.startswith("/") else "volume"
+
+    def refuse(reason: str) -> NoReturn:
+        raise ServerError(f"invalid volume specification: '{text}': invalid mount config for type \"{kind}\": {reason}")
+
+    _check_destination(destination, refuse)
     propagation = next((option for option in options if option in PROPAGATIONS), "")
-    if source.startswith("/"):
+    point = MountPoint(type=kind, destination=_clean(destination), mode=mode, rw="ro" not in options)
+    if kind == "bind":
         if "nocopy" in options:
-            raise ServerError(f"invalid mode: {mode}")
-        return MountPoint(
-            type="bind",
-            source=posixpath.normpath(source),
-            destination=_clean(destination),
-            mode=mode,
-            rw=not read_only,
-            propagation=propagation or "rprivate",
-            create_source=True,
-        )
+            refuse("field VolumeOptions must not be specified")
+        point.source = _clean(source)
+        point.propagation = propagation or "rprivate"
+        point.create_source = True
+        return point
     if propagation:
-        raise ServerError(f"invalid mode: {mode}")
+        refuse("field BindOptions must not be specified")
     if source:
         check_volume_name(source)
-    return MountPoint(
-        type="volume",
-        name=source,
-        destination=_clean(destination),
-        driver="local",
-        mode=mode or "z",
-        rw=not read_only,
-        anonymous=not source,
-        no_copy="nocopy" in options,
-    )
+    point.name = source
+    point.anonymous = not source
+    point.no_copy = "nocopy" in options
+    point.driver = driver or "local"
+    point.mode = mode or VOLUME_MODE
+    return point
 
 
 def from_mount(mount: Mount, version: tuple[int, int]) -> MountPoint:
-    """An entry of ``HostConfig.Mounts``."""
+    """An entry of ``HostConfig.Mounts``; what an earlier version of the API overlooks is taken out of it (CRE22)."""
 
-    def refuse(text: str) -> BadRequest:
-        return BadRequest(f'invalid mount config for type "{mount.type}": {text}')
+    def refuse(reason: str) -> NoReturn:
+        raise BadRequest(f'invalid mount config for type "{mount.type or ""}": {reason}')
 
-    if mount.type not in MOUNT_TYPES:
-        raise BadRequest(f'invalid mount config for type "{mount.type}": mount type unknown')
+    _check_options(mount, version)
     if not mount.target:
-        raise refuse("field Target must not be empty")
-    if not mount.target.startswith("/"):
-        raise refuse(f"invalid mount path: '{mount.target}' mount path must be absolute")
-    if _clean(mount.target) == "/":
-        raise refuse("destination can't be '/'")
-    options = {
-        "bind": _given(mount.bind_options),
-        "volume": _given(mount.volume_options),
-        "tmpfs": _given(mount.tmpfs_options),
-    }
-    if version >= (1, 42):
-        for kind, value in options.items():
-            if value is not None and kind != mount.type:
-                raise refuse(f"field {kind.capitalize()}Options must not be specified")
-    point = MountPoint(type=mount.type, destination=_clean(mount.target), rw=not mount.read_only, from_mounts=True)
+        refuse("field Target must not be empty")
+    _check_destination(mount.target, refuse)
+    if mount.type not in MOUNT_TYPES:
+        refuse("mount type unknown")
+    point = MountPoint(
+        type=mount.type,
+        destination=_clean(mount.target),
+        rw=not mount.read_only,
+        from_mounts=True,
+    )
     if mount.type == "bind":
-        if not mount.source:
-            raise refuse("field Source must not be empty")
-        if not mount.source.startswith("/"):
-            raise refuse(f"invalid mount path: '{mount.source}' mount path must be absolute")
-        point.source = posixpath.normpath(mount.source)
-        bind = _given(mount.bind_options)
-        point.propagation = (bind.propagation if bind else "") or "rprivate"
-        if point.propagation not in PROPAGATIONS:
-            raise refuse(f"invalid propagation mode: {point.propagation}")
-        point.create_source = bool(bind and bind.create_mountpoint)
-        if not point.create_source and not os.path.lexists(point.source):
-            raise refuse(f"bind source path does not exist: {mount.source}")
+        _fill_bind(point, mount, refuse)
     elif mount.type == "volume":
-        volume = _given(mount.volume_options)
-        point.name = mount.source or ""
-        point.anonymous = not point.name
-        point.no_copy = bool(volume and volume.no_copy)
-        point.driver = "local"
-        point.mode = "z"
-        if point.name:
-            check_volume_name(point.name)
+        _fill_volume(point, mount, refuse)
     else:
-        if mount.source:
-            raise refuse("field Source must not be specified")
-        tmpfs = _given(mount.tmpfs_options)
-        words = []
-        if tmpfs and tmpfs.size_bytes:
-            words.append(f"size={tmpfs.size_bytes}")
-        if tmpfs and tmpfs.mode:
-            words.append(f"mode={tmpfs.mode:o}")
-        point.tmpfs_options = ",".join(words)
+        _fill_tmpfs(point, mount, refuse)
     return point
+
+
+def _check_options(mount: Mount, version: tuple[int, int]) -> None:
+    """Options of another type of mount, and options that the version does not have."""
+    for field, kind in (("volume_options", "volume"), ("bind_options", "bind"), ("tmpfs_options", "tmpfs")):
+        if _given(getattr(mount, field)) is None or mount.type == kind:
+            continue
+        if version >= (1, 42):
+            raise BadRequest(f'{kind.capitalize()}Options must not be specified on mount type "{mount.type or ""}"')
+        setattr(mount, field, UNSET)
+    bind = _given(mount.bind_options)
+    if bind is not None and version < (1, 42):
+        bind.create_mountpoint = UNSET
+
+
+def _fill_bind(point: MountPoint, mount: Mount, refuse: Callable[[str], NoReturn]) -> None:
+    if not mount.source:
+        refuse("field Source must not be empty")
+    bind = _given(mount.bind_options)
+    point.propagation = (bind.propagation if bind else "") or "rprivate"
+    if point.propagation not in PROPAGATIONS:
+        refuse(f"invalid propagation mode: {point.propagation}")
+    if not mount.source.startswith("/"):
+        refuse(f"invalid mount path: '{mount.source}' mount path must be absolute")
+    point.source = _clean(mount.source)
+    point.create_source = bool(bind and bind.create_mountpoint)
+    try:
+        os.stat(point.source)
+    except FileNotFoundError:
+        if not point.create_source:
+            refuse(f"bind source path does not exist: {mount.source}")
+    except (OSError, ValueError) as error:
+        refuse(f"stat {mount.source}: {error}")
+
+
+def _fill_volume(point: MountPoint, mount: Mount, refuse: Callable[[str], NoReturn]) -> None:
+    volume = _given(mount.volume_options)
+    driver = _given(volume.driver_config) if volume else None
+    point.name = mount.source or ""
+    point.anonymous = not point.name
+    if point.anonymous and mount.read_only:
+        refuse("must not set ReadOnly mode when using anonymous volumes")
+    if point.name:
+        check_volume_name(point.name)
+    point.mode = VOLUME_MODE
+    point.no_copy = bool(volume and volume.no_copy)
+    point.driver = (driver.name if driver else "") or "local"
+    point.volume_options = (driver.options if driver else None) or None
+    point.volume_labels = (volume.labels if volume else None) or None
+
+
+def _fill_tmpfs(point: MountPoint, mount: Mount, refuse: Callable[[str], NoReturn]) -> None:
+    if mount.source:
+        refuse("field Source must not be specified")
+    tmpfs = _given(mount.tmpfs_options)
+    words = []
+    if tmpfs and tmpfs.size_bytes:
+        if tmpfs.size_bytes < 0:
+            refuse(f"invalid tmpfs size: {tmpfs.size_bytes}")
+        words.append(f"size={tmpfs.size_bytes}")
+    if tmpfs and tmpfs.mode:
+        words.append(f"mode={tmpfs.mode:o}")
+    point.tmpfs_options = ",".join(words)
 
 
 def check_volume_name(name: str) -> None:
@@ -186,14 +251,22 @@ def _parse_mode(mode: str) -> set[str]:
     return set(options)
 
 
-def _check_destination(destination: str, text: str) -> None:
+def _check_destination(destination: str, refuse: Callable[[str], NoReturn]) -> None:
     if not destination.startswith("/"):
-        raise ServerError(
-            f"invalid volume specification: '{text}': invalid mount config for type \"bind\": "
-            f"invalid mount path: '{destination}' mount path must be absolute"
-        )
+        refuse(f"invalid mount path: '{destination}' mount path must be absolute")
+    if "\0" in destination:
+        refuse("invalid mount path: it holds a zero byte")
     if _clean(destination) == "/":
-        raise ServerError(f"invalid volume specification: '{text}': invalid specification: destination can't be '/'")
+        refuse("invalid specification: destination can't be '/'")
+
+
+def _refuse_bare(destination: str) -> Callable[[str], NoReturn]:
+    """For destinations that stand alone, in Tmpfs and Volumes."""
+
+    def refuse(reason: str) -> NoReturn:
+        raise BadRequest(f"invalid volume specification: '{destination}': {reason}")
+
+    return refuse
 
 
 def _clean(path: str) -> str:
@@ -205,7 +278,3 @@ def _add(points: list[MountPoint], point: MountPoint) -> None:
     if any(other.destination == point.destination for other in points):
         raise BadRequest(f"Duplicate mount point: {point.destination}")
     points.append(point)
-
-
-def destinations(points: Iterable[MountPoint]) -> set[str]:
-    return {point.destination for point in points}

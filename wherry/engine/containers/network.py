@@ -2,16 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 
+from wherry.api.errors import ApiError, BadRequest, Conflict, ServerError
 from wherry.api.models.networks import EndpointSettings
 from wherry.engine.containers.container import Container
 from wherry.engine.containers.registry import Containers
 from wherry.engine.networks.hosts import hostname_text, hosts_text, read_host_resolv_conf, resolv_conf_text
+from wherry.engine.networks.names import NAMESERVER
+from wherry.engine.networks.networks import Networks
+from wherry.engine.networks.records import Endpoint
 
 _HOSTS = Path("/etc/hosts")
+
+
+def networks_asked(
+    networks: Networks, mode: str, given: Mapping[str, EndpointSettings], mac_address: str = ""
+) -> dict[str, EndpointSettings]:
+    """The endpoints that a create asks for, by network name, that of ``NetworkMode`` first.
+
+    A network that does not exist is only found out at start (CRE18). Raises ``BadRequest``, ``Conflict``.
+    """
+    if mode.startswith("container:"):
+        if given:
+            raise BadRequest("conflicting options: a container network mode and endpoints of its own")
+        return {}
+    first = _name(networks, mode)
+    endpoints = {_name(networks, name): settings for name, settings in given.items()} or {first: EndpointSettings()}
+    if len(endpoints) > 1 and {"none", "host"} & {first, *endpoints}:
+        raise Conflict(f"conflicting options: network mode {mode} and other networks")
+    ordered = dict(sorted(endpoints.items(), key=lambda pair: pair[0] != first))
+    main = ordered[next(iter(ordered))]
+    main.mac_address = mac_address or main.mac_address
+    return ordered
+
+
+def _name(networks: Networks, reference: str) -> str:
+    """A network's name, whatever it is called by; the reference itself where there is none."""
+    try:
+        return networks.get(reference).name
+    except ApiError:
+        return reference
 
 
 async def connect(containers: Containers, container: Container) -> None:
@@ -20,36 +54,82 @@ async def connect(containers: Containers, container: Container) -> None:
     Raises ``NotFound`` for an unknown network or container (CRE18), ``ServerError`` for a port that is taken.
     """
     state, spec = container.state, container.spec
+    networks = containers.parts.networks
     host = spec.host_config
     if host.network_mode.startswith("container:"):
         from wherry.engine.containers.process import namespace_of
 
         other = containers.find(host.network_mode.removeprefix("container:"))
         state.sandbox = namespace_of(other, "net")
-        spec.config.hostname, spec.config.domainname = other.config.hostname, other.config.domainname
         _share_files(containers, container, other)
         return
     state.sandbox = ""
     state.ports = {}
     state.endpoints = {}
-    address = ""
-    for name, asked in spec.networks.items():
-        endpoint = await containers.parts.networks.connect(
-            container.id,
-            None,
-            name,
-            asked,
-            name=spec.name,
-            bindings=host.port_bindings if name not in ("host", "none") else None,
-            exposed=spec.config.exposed_ports or (),
-            publish_all=host.publish_all_ports,
+    wanted = {networks.get(name).name: asked for name, asked in spec.networks.items()}
+    spec.networks = wanted
+    gateway = min((name for name in wanted if networks.get(name).leads_out), default="")
+    for name in wanted:
+        await join(containers, container, name, gateway=name == gateway)
+    if not wanted:  # it was disconnected from all
+        state.sandbox = str(await networks.create_sandbox(container.id))
+    links = _bridge_links(containers, container)
+    for file, text in _texts(containers, container, links).items():
+        _write(containers.layout.container(container.id) / file, text)
+
+
+async def join(
+    containers: Containers, container: Container, name: str, *, gateway: bool | None = None, running: bool = False
+) -> None:
+    """Connect a container to one of ``spec.networks``, and note in its state what it got."""
+    spec, state = container.spec, container.state
+    host = spec.host_config
+    asked = spec.networks[name]
+    endpoint = await containers.parts.networks.connect(
+        container.id,
+        None,
+        name,
+        asked,
+        name=spec.name,
+        bindings=host.port_bindings if name not in ("host", "none") else None,
+        exposed=spec.config.exposed_ports or (),
+        publish_all=host.publish_all_ports,
+        gateway=gateway,
+        names=dns_names(container, asked),
+        links=dict(_links(asked.links)),
+        servers=host.dns or (),
+        running=running,
+    )
+    state.endpoints[name] = endpoint.settings(asked)
+    if endpoint.sandbox is not None:
+        state.sandbox = str(endpoint.sandbox)
+    note_ports(containers, container)
+
+
+def note_ports(containers: Containers, container: Container) -> None:
+    """Have the state show the ports that are published now."""
+    container.state.ports = {}
+    for endpoint in containers.parts.networks.endpoints(container.id):
+        container.state.ports |= endpoint.ports
+
+
+def dns_names(container: Container, asked: EndpointSettings) -> list[str]:
+    """What a container is called in a user-defined network, its own name first."""
+    return list(
+        dict.fromkeys(
+            (container.name, *(asked.aliases or ()), container.short_id, *filter(None, [container.config.hostname]))
         )
-        state.endpoints[name] = endpoint.settings(asked)
-        state.ports |= endpoint.ports
-        address = address or endpoint.ip_address
-        if endpoint.sandbox is not None:
-            state.sandbox = str(endpoint.sandbox)
-    _write_files(containers, container, address)
+    )
+
+
+async def renamed(containers: Containers, container: Container) -> None:
+    """Have a running container's networks know its new name, and the old one no longer (REN2)."""
+    names = {name: dns_names(container, asked) for name, asked in container.spec.networks.items()}
+    await containers.parts.networks.rename(container.id, names)
+    for name, endpoint in container.state.endpoints.items():
+        if isinstance(endpoint.dns_names, list) and name in names:
+            endpoint.dns_names = names[name]
+    containers.save(container)
 
 
 async def disconnect(containers: Containers, container: Container) -> None:
@@ -58,31 +138,88 @@ async def disconnect(containers: Containers, container: Container) -> None:
     state = container.state
     for name, endpoint in state.endpoints.items():
         asked = container.spec.networks.get(name, EndpointSettings())
-        state.endpoints[name] = msgspec.structs.replace(asked, network_id=endpoint.network_id)
+        state.endpoints[name] = msgspec.structs.replace(
+            asked, network_id=endpoint.network_id, dns_names=endpoint.dns_names
+        )
 
 
-def _write_files(containers: Containers, container: Container, address: str) -> None:
-    config, host = container.config, container.host_config
+async def reconcile(containers: Containers, container: Container) -> None:
+    """Make the row of a container that runs, and its networks, agree again after a change that was cut off.
+
+    A connect whose row was written last is taken back, a disconnect whose row was written first is done.
+    """
+    networks = containers.parts.networks
+    have = {endpoint.network_name for endpoint in networks.endpoints(container.id)}
+    wanted = container.spec.networks
+    lost = [name for name in wanted if name not in have and name not in container.state.endpoints]
+    for name in lost:
+        del wanted[name]
+    late = [name for name in have if name in wanted and name not in container.state.endpoints]
+    for name in late:
+        endpoint = next(one for one in networks.endpoints(container.id) if one.network_name == name)
+        container.state.endpoints[name] = endpoint.settings(wanted[name])
+    for name in have - set(wanted):
+        container.state.endpoints.pop(name, None)
+        await networks.disconnect(container.id, name)
+    if lost or late or have - set(wanted):
+        note_ports(containers, container)
+        containers.save(container)
+        rewrite_files(containers, container)
+
+
+# the files
+
+
+def rewrite_files(containers: Containers, container: Container, before: Mapping[str, str] | None = None) -> None:
+    """Have the files of a running container tell of its present networks.
+
+    With ``before``, the texts that were there by the state before, what the container has changed itself is left alone.
+    """
     directory = containers.layout.container(container.id)
+    for name, text in _texts(containers, container, list(_bridge_links(containers, container, strict=False))).items():
+        path = directory / name
+        if name == "hostname" or (before is not None and before[name] != path.read_text(errors="replace")):
+            continue
+        _write(path, text)
+
+
+def texts(containers: Containers, container: Container) -> dict[str, str]:
+    """The files as the present state would have them."""
+    return _texts(containers, container, _bridge_links(containers, container, strict=False))
+
+
+def _texts(containers: Containers, container: Container, links: list[tuple[str, list[str]]]) -> dict[str, str]:
+    config, host = container.config, container.host_config
     host_network = host.network_mode == "host"
-    texts = {
+    endpoints: list[Endpoint] = list(containers.parts.networks.endpoints(container.id))
+    addresses = [endpoint.ip_address for endpoint in endpoints if endpoint.ip_address]
+    return {
         "hosts": hosts_text(
-            address,
+            next(iter(addresses), ""),
             config.hostname,
             config.domainname,
             host.extra_hosts,
             containers.parts.networks.gateway,
+            more_addresses=addresses[1:],
+            links=links,
             host_text=_HOSTS.read_text(errors="replace") if host_network and _HOSTS.exists() else None,
         ),
         "hostname": hostname_text(config.hostname),
         "resolv.conf": resolv_conf_text(
-            read_host_resolv_conf(), host.dns, host.dns_search, host.dns_options, host_network=host_network
+            read_host_resolv_conf(),
+            host.dns,
+            host.dns_search,
+            host.dns_options,
+            host_network=host_network,
+            name_server=NAMESERVER if any(endpoint.dns_names for endpoint in endpoints) else "",
         ),
     }
-    for name, text in texts.items():
-        path = directory / name
-        path.write_text(text)
-        path.chmod(0o644)
+
+
+def _write(path: Path, text: str) -> None:
+    # in place: it is mounted in the container
+    path.write_text(text)
+    path.chmod(0o644)
 
 
 def _share_files(containers: Containers, container: Container, other: Container) -> None:
@@ -91,3 +228,35 @@ def _share_files(containers: Containers, container: Container, other: Container)
     for name in ("hosts", "hostname", "resolv.conf"):
         if (source / name).exists():
             (target / name).write_bytes((source / name).read_bytes())
+
+
+# links
+
+
+def _links(links: list[str] | None) -> Iterator[tuple[str, str]]:
+    """``name:alias`` or ``name`` as (alias, name)."""
+    for link in links or ():
+        name, _, alias = link.partition(":")
+        name = name.removeprefix("/")
+        yield (alias.rpartition("/")[2] or name, name)
+
+
+def _bridge_links(containers: Containers, container: Container, *, strict: bool = True) -> list[tuple[str, list[str]]]:
+    """On the default bridge a link is a line in the hosts file. Raises ``ServerError`` if its container does not run."""
+    if "bridge" not in container.spec.networks:
+        return []
+    found = []
+    for alias, name in _links(container.host_config.links):
+        try:
+            other = containers.find(name)
+        except ApiError as error:
+            if strict:
+                raise ServerError(f"could not get container for {name}: {error.message}") from None
+            continue
+        endpoint = other.state.endpoints.get("bridge")
+        if endpoint is None or not endpoint.ip_address:
+            if strict:
+                raise ServerError(f"Cannot link to a non running container: /{other.name} AS /{container.name}/{alias}")
+            continue
+        found.append((endpoint.ip_address, [alias, other.config.hostname, other.name]))
+    return found

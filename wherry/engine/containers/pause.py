@@ -17,11 +17,12 @@ async def pause(containers: Containers, reference: str) -> None:
 async def _pause(containers: Containers, container: Container) -> None:
     async with container.lock:
         state = container.state
-        if not state.running:
+        run = container.run
+        if not state.running or (run is not None and run.killed):
             raise Conflict(f"container {container.id} is not running")
         if state.paused:
             raise Conflict(f"container {container.id} is already paused")
-        if state.restarting or container.run is None:
+        if state.restarting or run is None:
             raise Conflict(f"Container {container.id} is restarting, wait until the container is running")
         try:
             await in_thread(containers.cgroup(container).freeze)

@@ -15,7 +15,7 @@ async def prune(containers: Containers, filters: dict[str, list[str]] | None) ->
 
     Raises ``BadRequest`` for a bad filter, ``Conflict`` when another prune is under way.
     """
-    filters = filters or {}
+    filters = {key: values for key, values in (filters or {}).items() if values}
     check_keys(filters, {"label", "label!", "until"})
     until = filters.get("until") or []
     if len(until) > 1:
@@ -36,7 +36,9 @@ async def prune(containers: Containers, filters: dict[str, list[str]] | None) ->
                 continue
             try:
                 size = await in_thread(containers.parts.rootfs.size, container.id)
-                await remove_container(containers, container, volumes=False)
+                # work of its own: a client that leaves ends the prune, not a removal in its middle
+                removal = remove_container(containers, container, volumes=False)
+                await containers.shielded(containers.spawn(removal, f"prune of {container.short_id}"))
             except (ApiError, OSError):
                 continue
             deleted.append(container.id)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 import time
 from contextlib import suppress
 
@@ -17,7 +18,7 @@ from wherry.engine.containers.container import Container
 from wherry.engine.containers.create import discard
 from wherry.engine.containers.delete import remove_container
 from wherry.engine.containers.exit import UNKNOWN, clean_up, exited, watch_process
-from wherry.engine.containers.network import disconnect
+from wherry.engine.containers.network import disconnect, reconcile
 from wherry.engine.containers.registry import Containers
 from wherry.engine.containers.restart import should_restart
 from wherry.engine.containers.run import Run
@@ -42,7 +43,10 @@ def open_database(layout: Layout) -> Database:
             f"{layout.database} is gone, but {layout.containers} holds containers: run `wherry fsck` to rebuild their "
             "rows, or move that directory away"
         )
-    return Database(layout.database)
+    try:
+        return Database(layout.database)
+    except sqlite3.DatabaseError as error:
+        raise RuntimeError(f"{layout.database} cannot be read ({error}): run `wherry fsck`") from None
 
 
 async def recover(containers: Containers) -> None:
@@ -67,6 +71,7 @@ async def recover(containers: Containers) -> None:
             await _record_end(containers, container)
         else:
             _adopt(containers, container, run)
+            await reconcile(containers, container)
     await strays.remove_files(containers, alive)
     for container in rows:
         if container.state.removing or not _whole(containers, container):

@@ -167,17 +167,15 @@ def _unread(fifo: Path) -> int:
 
 
 def _shift(path: Path, max_file: int) -> None:
-    """``log.1`` becomes ``log.2`` and so on; the oldest goes; ``log`` becomes ``log.1``."""
-    for number in range(max_file - 1, 0, -1):
-        for suffix in ("", ".gz"):
-            old = path.with_name(f"{path.name}.{number}{suffix}")
-            if number == max_file - 1:
-                old.unlink(missing_ok=True)
-            else:
-                with suppress(FileNotFoundError):
-                    os.replace(old, path.with_name(f"{path.name}.{number + 1}{suffix}"))
+    """``log.1`` becomes ``log.2`` and so on; what is too old goes; ``log`` becomes ``log.1``."""
+    for file in rotated_files(path):
+        number, dot, packed = file.name.removeprefix(path.name + ".").partition(".")
+        if int(number) >= max_file - 1:
+            file.unlink(missing_ok=True)
+        else:
+            file.replace(path.with_name(f"{path.name}.{int(number) + 1}{dot}{packed}"))
     with suppress(FileNotFoundError):
-        os.replace(path, path.with_name(f"{path.name}.1"))
+        path.replace(path.with_name(f"{path.name}.1"))
 
 
 def _compress(path: Path) -> None:

@@ -26,6 +26,7 @@ class Run:
         self.over = asyncio.Event()
         self.exit_code: int | None = None
         self.exiting = False
+        self.killed = False  # SIGKILL is on its way: a freezer now would hold it up
 
     @property
     def pid(self) -> int:

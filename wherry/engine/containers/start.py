@@ -15,12 +15,13 @@ import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from wherry.api.errors import ApiError, BadRequest, Conflict, NotFound, ServerError
 from wherry.engine.blocking import in_thread
-from wherry.engine.containers import rotation
+from wherry.engine.containers import health, rotation
 from wherry.engine.containers.container import Container, State
 from wherry.engine.containers.delete import remove_container
 from wherry.engine.containers.exit import clean_up, exited, watch_process
@@ -126,6 +127,7 @@ async def _begin(containers: Containers, container: Container) -> ApiError | Non
             log.exception("the failed start of %s could not be noted", container.short_id)
         return failure
     container.run = run
+    health.begin(containers, container, run)
     container.attachable.set()
     containers.spawn(watch_process(containers, container, run), f"watch of {container.short_id}", waits=True)
     containers.emit(container, "start")
@@ -145,23 +147,38 @@ def _note(container: Container, run: Run) -> None:
     state.conmon_pid = run.conmon_pid
     state.exit_code = 0
     state.error = ""
+    state.health = None
 
 
 async def _launch(containers: Containers, container: Container, bundle: Path) -> Run:
     """All steps of a start. What a failure leaves is undone by the caller."""
     parts = containers.parts
     runtime = containers.runtime(container)
-    await in_thread(_clear, bundle)
+    if bundle.exists():
+        await in_thread(shutil.rmtree, bundle, ignore_errors=True)
+    bundle.mkdir(mode=0o711)
     if containers.exits is not None:
         containers.exits.forget(container.id)
     max_size, max_file, compress = log_limits(container.host_config)
-    root = parts.rootfs.mount(container.id)
-    await connect(containers, container)
-    prepared: Prepared = await in_thread(prepare, containers, container, root)
-    for warning in prepared.warnings:
-        log.warning("%s: %s", container.short_id, warning)
-    config = json.dumps(prepared.spec).encode()
-    (bundle / "config.json").write_bytes(config)
+    config = b""
+    process: dict[str, Any] = {}
+
+    async def ready() -> None:
+        nonlocal config, process
+        # the mount goes beside the kernel's work on the namespace, and all of it beside the monitor's own beginning
+        connecting = asyncio.ensure_future(connect(containers, container))
+        await asyncio.sleep(0)
+        try:
+            root = parts.rootfs.mount(container.id)
+        finally:
+            await connecting
+        prepared: Prepared = await in_thread(prepare, containers, container, root)
+        for warning in prepared.warnings:
+            log.warning("%s: %s", container.short_id, warning)
+        process = prepared.spec["process"]
+        config = json.dumps(prepared.spec).encode()
+        (bundle / "config.json").write_bytes(config)
+
     keeps_log = container.host_config.log_config.type != "none"
     launched = await launch(
         conmon=parts.conmon,
@@ -175,10 +192,10 @@ async def _launch(containers: Containers, container: Container, bundle: Path) ->
         tty=container.tty,
         stdin=container.config.open_stdin,
         leave_stdin_open=container.tty or not container.config.stdin_once,
+        prepare=ready,
     )
     if runtime.filters is not None:
         runtime.filters.learn(container.id, config)
-    process = prepared.spec["process"]
     check_executable(launched.pid, process["args"], process["env"], process["cwd"])
     try:
         run = Run(bundle, Pidfd(launched.pid), launched.conmon_pid)
@@ -210,8 +227,3 @@ def _as_api_error(error: BaseException) -> ApiError:
         return ServerError(f"starting the container failed: {error}")
     log.exception("starting a container failed", exc_info=error)
     return ServerError(f"starting the container failed: {error}")
-
-
-def _clear(bundle: Path) -> None:
-    shutil.rmtree(bundle, ignore_errors=True)
-    bundle.mkdir(mode=0o711)

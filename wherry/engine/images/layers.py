@@ -37,6 +37,7 @@ class LayerRow(msgspec.Struct, kw_only=True):
     """A layer in the database; its id there is its chain id. Sizes are bytes.
 
     ``blob`` is the digest of the archive as stored, ``tar_size`` its size unpacked, ``size`` that of the files in it.
+    ``received``: the archive came as it is stored, and others may know it by its digest.
     """
 
     diff_id: str
@@ -45,6 +46,7 @@ class LayerRow(msgspec.Struct, kw_only=True):
     tar_size: int = 0
     blob: str = ""
     blob_size: int = 0
+    received: bool = False
 
 
 @dataclass(slots=True)
@@ -148,17 +150,20 @@ def unpack(
     *,
     whiteouts: bool = True,
     cancelled: threading.Event | None = None,
+    given: Path | None = None,
 ) -> StagedLayer:
     """Unpack a layer's archive, compressed or not, into ``tmp``. Blocks: run it in a thread.
 
     ``whiteouts`` says whether overlayfs's own are made; else the archive's ``.wh.`` files stay. The root directory gets
-    owner and mode of ``parent_diff`` where the archive has no entry for it. Raises ``UntarError``,
+    owner and mode of ``parent_diff`` where the archive has no entry for it. ``given``: what ``source`` reads from, if it
+    may be had; an archive that came compressed is then moved, not copied. Raises ``UntarError``,
     ``CompressionError``, ``OSError`` and ``Cancelled``, with nothing left behind.
     """
     directory, blob = temporary(layout, "layer"), temporary(layout, "blob")
     try:
         diff = directory / "diff"
         diff.mkdir(parents=True, mode=0o755)
+        packed = False
         if parent_diff is not None:
             status = parent_diff.stat()
             os.chown(diff, status.st_uid, status.st_gid)
@@ -171,7 +176,8 @@ def unpack(
             dir_fd = os.open(diff, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 if detect(source.peek(6)) is not None:
-                    raw = Hashing(source, stored, cancelled)
+                    packed = True
+                    raw = Hashing(source, None if given is not None else stored, cancelled)
                     tar = Hashing(decompressed(raw), None, cancelled)
                     extracted = extract(tar, dir_fd, options=options)
                     tar.drain()
@@ -186,13 +192,17 @@ def unpack(
                         tar.drain()
             finally:
                 os.close(dir_fd)
+        if packed and given is not None:
+            os.rename(given, blob)
+        kept = raw if packed else stored
         row = LayerRow(
             diff_id=tar.digest,
             parent=parent,
             size=extracted.size,
             tar_size=tar.size,
-            blob=stored.digest,
-            blob_size=stored.size,
+            blob=kept.digest,
+            blob_size=kept.size,
+            received=packed,
         )
         staged = StagedLayer(chain_id(parent, row.diff_id), row, directory, blob)
         if cancelled is not None and cancelled.is_set():

@@ -1,9 +1,10 @@
 """The images of an engine: which there are, what they are called, which layers they stand on.
 
 Rows are small and all in memory: ``image`` (id → its layers), ``reference`` (name → image id), ``layer`` (chain id →
-its archive), and ``pending`` (a path of the data root that is about to get or lose its owner). Content is written in
-``tmp``, made durable, renamed into place and only then given rows; it loses its rows before it is renamed to the trash.
-Whatever instant the engine dies at, ``recover`` finds by the ``pending`` rows what was under way, and takes it away.
+its archive), ``pending`` (a path of the data root that is about to get or lose its owner); ``manifest`` (image id → how
+a registry describes it) is read when asked for. Content is written in ``tmp``, made durable, renamed into place and only
+then given rows; it loses its rows before it is renamed to the trash. Whatever instant the engine dies at, ``recover``
+finds by the ``pending`` rows what was under way, and takes it away.
 
 Everything here runs on the engine's loop, except what is said to block.
 """
@@ -45,7 +46,7 @@ from wherry.engine.store.trash import Trash
 
 log = logging.getLogger(__name__)
 
-IMAGE, REFERENCE, LAYER, PENDING = "image", "reference", "layer", "pending"
+IMAGE, REFERENCE, LAYER, MANIFEST, PENDING = "image", "reference", "layer", "manifest", "pending"
 _ID_PREFIX = re.compile(r"[0-9a-f]+")
 
 __all__ = ["Filters", "Image", "Images", "InUse", "User"]
@@ -93,6 +94,9 @@ class Images:
             except (ContentError, InvalidConfig) as error:
                 log.error("image %s is left out: %s", id, error)
                 self._broken[id] = self._rows.pop(id)
+        for id, _, _ in self._database.all(MANIFEST):
+            if id not in self._rows and id not in self._broken:
+                self._database.delete(MANIFEST, id)
         self._names = {key: id for key, id in self._names.items() if id in self._rows}
         for key, id in self._names.items():
             self._keys[id].add(key)
@@ -303,6 +307,39 @@ class Images:
         self._rows[id] = row
         self._files[id] = file
 
+    def keep_manifest(self, id: str, media_type: str, data: bytes) -> None:
+        """Remember how a registry describes an image, so that a push says the same."""
+        self._database.put(MANIFEST, id, media_type.encode() + b"\n" + data)
+
+    def manifest(self, id: str) -> tuple[str, bytes] | None:
+        """The (media type, bytes) of an image's manifest, as last pulled or pushed; None where it never was."""
+        body = self._database.get(MANIFEST, id)
+        if body is None:
+            return None
+        media_type, _, data = body.partition(b"\n")
+        return media_type.decode(), data
+
+    def repack(self, chain: str, digest: str, size: int, staged: Path) -> None:
+        """Store another archive of a layer, with the same content, instead of the one there is. Blocks for a moment."""
+        row = self.layers[chain]
+        old, new = blob_path(self.layout, row.blob), blob_path(self.layout, digest)
+        if row.blob == digest:
+            staged.unlink(missing_ok=True)
+            return
+        owned = self._owned()
+        with self._database.transaction():
+            for path in (old, new):
+                self._database.put(PENDING, self._relative(path), b"")
+        if self._relative(new) in owned:
+            staged.unlink(missing_ok=True)
+        else:
+            os.rename(staged, new)
+        row.blob, row.blob_size = digest, size
+        with self._database.transaction():
+            self._database.put(LAYER, chain, msgspec.json.encode(row))
+            self._database.delete(PENDING, self._relative(new))
+        self._drop([old])
+
     def delete(self, id: str) -> Sequence[str]:
         """Remove an image with its names, and the layers that nobody needs any more; returns their chain ids."""
         keys = self._keys.pop(id, set())
@@ -310,6 +347,7 @@ class Images:
             for key in keys:
                 self._database.delete(REFERENCE, key)
             self._database.delete(IMAGE, id)
+            self._database.delete(MANIFEST, id)
             self._database.put(PENDING, self._relative(blob_path(self.layout, id)), b"")
         for key in keys:
             del self._names[key]

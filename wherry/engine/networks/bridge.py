@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
 from wherry.engine.networks import netlink, netns
@@ -25,8 +25,10 @@ _LOCK = "/run/wherry-networks.lock"
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A container's end of a bridge. ``number`` counts the container's bridges from 0: it becomes eth<number>, and
-    the first one brings the default route."""
+    """A container's end of a bridge: it becomes eth<number>. With ``default_route`` the container's way out is here.
+
+    ``isolated``: it reaches the host, but no neighbour on the bridge.
+    """
 
     bridge: str
     veth: str
@@ -34,10 +36,12 @@ class Attachment:
     gateway: IPv4Interface
     mac: str
     number: int = 0
+    default_route: bool = True
+    isolated: bool = False
 
 
 def bridge_mac(tag: str) -> str:
-    """A locally administered address that stays the same for an engine."""
+    """A locally administered address that stays the same for 8 hexadecimal digits: an engine's or a network's."""
     return "02:42:" + ":".join(tag[start : start + 2] for start in (0, 2, 4, 6))
 
 
@@ -90,6 +94,28 @@ def claim(
     return subnet
 
 
+def claim_new(
+    name: str,
+    mac: str,
+    subnet: IPv4Network | None,
+    gateway: IPv4Address | None,
+    *,
+    mtu: int = 0,
+    reserved: Sequence[IPv4Network] = (),
+) -> IPv4Network:
+    """Make a bridge that must not be there yet, with this subnet or the first free pool; returns its subnet.
+
+    Raises ``OSError`` (``EEXIST`` for a link that is there), and ``NoAddress`` when no pool is free.
+    """
+    with _one_engine_at_a_time():
+        with Netlink() as host:
+            if host.link(name) is not None:
+                raise NetlinkError(errno.EEXIST, f"link {name} exists already")
+        subnet = subnet or choose_subnet([*occupied(), *reserved])
+        ensure_bridge(name, mac, Addresses(subnet, gateway).gateway, mtu)
+    return subnet
+
+
 def outer_mtu() -> int:
     """The MTU for containers: that of the link to the outside, at most 1500."""
     with Netlink() as host:
@@ -98,7 +124,7 @@ def outer_mtu() -> int:
     return max(576, min([MTU, *outside]))
 
 
-def ensure_bridge(name: str, mac: str, gateway: IPv4Interface) -> None:
+def ensure_bridge(name: str, mac: str, gateway: IPv4Interface, mtu: int = 0) -> None:
     """Make the bridge, give it the gateway's address, and have the machine forward for it; what is there stays.
 
     Raises ``OSError``.
@@ -109,7 +135,7 @@ def ensure_bridge(name: str, mac: str, gateway: IPv4Interface) -> None:
         if link is None:
             raise NetlinkError(errno.ENODEV, f"bridge {name} vanished")
         host.send(
-            netlink.set_mtu(link.index, outer_mtu()),
+            netlink.set_mtu(link.index, mtu or outer_mtu()),
             netlink.add_address(link.index, gateway),
             netlink.link_up(link.index),
         )
@@ -135,6 +161,14 @@ def remove_link(name: str) -> bool:
             return False
         host.send(netlink.delete_link(link.index))
         return True
+
+
+def remove_own(name: str, mac: str) -> None:
+    """Delete a bridge of the engine's, told by its address; another's of the same name stays. Raises ``OSError``."""
+    with Netlink() as host:
+        link = host.link(name)
+        if link is not None and link.mac == mac:
+            host.send(netlink.delete_link(link.index))
 
 
 def link_names(prefix: str) -> list[str]:
@@ -183,6 +217,8 @@ def build(sandbox: Path, attachment: Attachment | None) -> None:
                 messages += _attach(host, inner, namespace, attachment)
             if messages:
                 inner.send(*messages)
+            if attachment is not None:
+                _await_carrier(host, attachment)
         except BaseException:
             if fresh:
                 netns.drop(sandbox)
@@ -214,7 +250,7 @@ def _attach(host: Netlink, inner: Netlink, namespace: int, attachment: Attachmen
     if port is None:
         raise NetlinkError(errno.ENODEV, f"veth {attachment.veth} vanished")
     host.send(
-        netlink.hairpin(port.index),
+        netlink.bridge_port(port.index, isolated=attachment.isolated),
         netlink.forward_mac(port.index, attachment.mac),
         netlink.neighbour(bridge.index, attachment.address.ip, attachment.mac),
     )
@@ -226,6 +262,24 @@ def _attach(host: Netlink, inner: Netlink, namespace: int, attachment: Attachmen
             raise NetlinkError(errno.ENODEV, f"{name} vanished")
         index = link.index
     messages = [netlink.add_address(index, attachment.address), netlink.link_up(index)]
-    if attachment.number == 0:
+    if attachment.default_route:
         messages.append(netlink.add_default_route(attachment.gateway.ip))
     return messages
+
+
+def _await_carrier(host: Netlink, attachment: Attachment) -> None:
+    """The kernel notices a little later that a link has a carrier; what is sent before is lost, a connection's first packet
+    for a second."""
+    for name in (attachment.veth, attachment.bridge):
+        for _ in range(50):
+            link = host.link(name)
+            if link is None or link.running:
+                break
+            time.sleep(0.001)
+
+
+def lead_out(sandbox: Path, gateway: IPv4Address) -> None:
+    """Make ``gateway`` the way out of the namespace ``sandbox``. Only for a thread of ``in_own_thread``; raises ``OSError``."""
+    os.close(netns.enter_here(sandbox))
+    with Netlink() as inner:
+        inner.send(netlink.add_default_route(gateway))

@@ -10,7 +10,8 @@ The table, for bridges B with subnets S:
                 127.0.0.1, and must not let containers reach the host's own loopback services.
     prerouting  to an address of this host: to the container that publishes the port. Not for 127.0.0.0/8, which a
     output      neighbour on the wire could send; that is translated only where it begins, in output.
-    forward     into B: answers, published ports, and neighbours on the same B; nothing else.
+    forward     into B: answers, published ports, and neighbours on the same B; nothing else. From and to an internal
+                B only neighbours.
     postrouting from S out of anywhere but B: masqueraded; also the host's loopback into B, and a container that reaches
                 a published port of its own bridge, whose answer would otherwise bypass the translation.
 """
@@ -19,12 +20,23 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from wherry.engine.networks.nftables import Nft, NftError
 from wherry.engine.networks.ports import ANY, Published
 
 _PORTS = "meta l4proto { tcp, udp, sctp }"
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """What the table is to do for a bridge. ``icc``: its containers reach one another; ``internal``: nobody else."""
+
+    subnet: IPv4Network
+    masquerade: bool = True
+    icc: bool = True
+    internal: bool = False
 
 
 def table_name(tag: str) -> str:
@@ -48,27 +60,41 @@ def elements_text(verb: str, table: str, ports: Mapping[Published, IPv4Address])
     return "\n".join(lines)
 
 
-def table_text(table: str, bridges: Mapping[str, IPv4Network], ports: Mapping[Published, IPv4Address]) -> str:
+def _masquerades(name: str, segment: Segment) -> str:
+    lines = [f'ip saddr 127.0.0.0/8 oifname "{name}" masquerade']
+    if not segment.internal:
+        lines.append(f'ip saddr {segment.subnet} oifname "{name}" ct status dnat masquerade')
+    if segment.masquerade and not segment.internal:
+        lines.append(f'ip saddr {segment.subnet} oifname != "{name}" masquerade')
+    return "\n".join(f"    {line}" for line in lines)
+
+
+def _elements(entries: Iterable[str]) -> str:
+    text = ", ".join(entries)
+    return f"elements = {{ {text} }}" if text else ""
+
+
+def table_text(table: str, bridges: Mapping[str, Segment], ports: Mapping[Published, IPv4Address]) -> str:
     """The transaction that puts the whole table in the place of whatever is there."""
-    names = ", ".join(f'"{name}"' for name in bridges)
-    pairs = ", ".join(f'"{name}" . "{name}"' for name in bridges)
-    out = "\n".join(
-        f'    ip saddr {subnet} oifname != "{name}" masquerade\n'
-        f'    ip saddr {subnet} oifname "{name}" ct status dnat masquerade\n'
-        f'    ip saddr 127.0.0.0/8 oifname "{name}" masquerade'
-        for name, subnet in bridges.items()
-    )
+    names = _elements(f'"{name}"' for name in bridges)
+    pairs = _elements(f'"{name}" . "{name}"' for name, segment in bridges.items() if segment.icc)
+    internal = _elements(f'"{name}"' for name, segment in bridges.items() if segment.internal)
+    out = "\n".join(_masquerades(name, segment) for name, segment in bridges.items())
     return f"""
 add table ip {table}
 delete table ip {table}
 table ip {table} {{
   set bridges {{
     type ifname
-    {f"elements = {{ {names} }}" if bridges else ""}
+    {names}
+  }}
+  set internal {{
+    type ifname
+    {internal}
   }}
   set same_bridge {{
     type ifname . ifname
-    {f"elements = {{ {pairs} }}" if bridges else ""}
+    {pairs}
   }}
   map published_at {{
     type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
@@ -96,7 +122,13 @@ table ip {table} {{
   }}
   chain forward {{
     type filter hook forward priority filter; policy accept;
+    iifname @internal jump inside
+    oifname @internal jump inside
     oifname @bridges jump into_bridge
+  }}
+  chain inside {{
+    iifname . oifname @same_bridge accept
+    drop
   }}
   chain into_bridge {{
     ct state established,related accept
@@ -118,13 +150,15 @@ class Firewall:
         self.table = table_name(tag)
         self._nft = nft
         self._lock = threading.Lock()
-        self._bridges: dict[str, IPv4Network] = {}
+        self._bridges: dict[str, Segment] = {}
         self._ports: dict[Published, IPv4Address] = {}
 
-    def restore(self, bridges: Mapping[str, IPv4Network], ports: Mapping[Published, IPv4Address]) -> None:
-        """Make this, and nothing more, the table's content. Raises ``NftError``."""
+    def restore(self, bridges: Mapping[str, Segment], ports: Mapping[Published, IPv4Address] | None = None) -> None:
+        """Make this, and nothing more, the table's content; without ``ports`` those of now stay. Raises ``NftError``."""
         with self._lock:
-            self._bridges, self._ports = dict(bridges), dict(ports)
+            self._bridges = dict(bridges)
+            if ports is not None:
+                self._ports = dict(ports)
             self._rebuild()
 
     def publish(self, ports: Mapping[Published, IPv4Address]) -> None:

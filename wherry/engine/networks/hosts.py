@@ -58,11 +58,14 @@ def hosts_text(
     host_gateway: str = "",
     *,
     aliases: Sequence[str] = (),
+    more_addresses: Sequence[str] = (),
+    links: Iterable[tuple[str, Sequence[str]]] = (),
     host_text: str | None = None,
 ) -> str:
     """A container's hosts file.
 
-    ``address`` is its own, empty for none. ``extra_hosts`` are ``name:address``, where ``host_gateway`` stands for
+    ``address`` is its own, empty for none; ``more_addresses`` those it has in further networks. ``links`` are other
+    containers' addresses and what it calls them. ``extra_hosts`` are ``name:address``, where ``host_gateway`` stands for
     ``host-gateway``. ``host_text``, the host's own file, is what a container in the host's network starts from.
     Raises ``BadRequest`` for a bad extra host.
     """
@@ -77,12 +80,13 @@ def hosts_text(
                 raise BadRequest("unable to derive the IP value for host-gateway")
             target = host_gateway
         lines.append(f"{target}\t{name}")
+    lines += [f"{target}\t{' '.join(dict.fromkeys(names))}" for target, names in links]
     if address:
         full = f"{hostname}.{domainname}" if domainname else hostname
         short = full.partition(".")[0]
         names = [full] if short == full else [full, short]
         names += [alias for alias in aliases if alias not in names]
-        lines.append(f"{address}\t{' '.join(names)}")
+        lines += [f"{own}\t{' '.join(names)}" for own in (address, *more_addresses)]
     return "\n".join(lines) + "\n"
 
 
@@ -129,12 +133,14 @@ def resolv_conf_text(
     *,
     host_network: bool = False,
     ipv6: bool = False,
+    name_server: str = "",
 ) -> str:
     """A container's resolver configuration.
 
     What the caller gives replaces what the host has, kind by kind; ``search`` of ``["."]`` means none. Of the host's
     name servers those on its loopback are left out, and IPv6 ones where the container has no IPv6; with none left,
-    public ones step in. In the host's network all of the host's are good. Raises ``BadRequest`` for a bad value.
+    public ones step in. In the host's network all of the host's are good. ``name_server``, the engine's own, takes the
+    place of all of them, and is asked for every name as it is first. Raises ``BadRequest`` for a bad value.
     """
     if host_network and not dns and not search and not options:
         return host_text
@@ -150,6 +156,10 @@ def resolv_conf_text(
     for word in (*domains, *flags):
         if _UNFIT.search(word) or not word:
             raise BadRequest(f'invalid value for resolv.conf: "{word}"')
+    if name_server:
+        servers = [name_server]
+        if not any(word.startswith("ndots:") for word in flags):
+            flags.append("ndots:0")
     lines = []
     if domains and domains != ["."]:
         lines.append(f"search {' '.join(domains)}")

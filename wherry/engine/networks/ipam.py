@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 # dockerd's default pools, in its order
@@ -14,6 +14,10 @@ POOLS: tuple[IPv4Network, ...] = (
 
 class NoAddress(Exception):
     """No free subnet, or no free address in one; the text says which."""
+
+
+class NotInSubnet(NoAddress):
+    """The address that was asked for is none for containers of this network."""
 
 
 def choose_subnet(occupied: Iterable[IPv4Network]) -> IPv4Network:
@@ -33,20 +37,32 @@ def mac_for(address: IPv4Address) -> str:
 
 
 class Addresses:
-    """The addresses of one subnet; its first is the gateway's.
+    """The addresses of one subnet; its first is the gateway's unless another is given.
+
+    They are chosen from ``ip_range`` if there is one; outside it only those are in use that are asked for. ``reserved``
+    ones are never given.
 
     Addresses are given in rotation, so that one that was just freed rests as long as it can: the old container's link
     may still be on its way out, and peers remember it. A container that starts again gets its last one back if it is
     free, as it would with moby.
     """
 
-    def __init__(self, subnet: IPv4Network) -> None:
+    def __init__(
+        self,
+        subnet: IPv4Network,
+        gateway: IPv4Address | None = None,
+        ip_range: IPv4Network | None = None,
+        reserved: Collection[IPv4Address] = (),
+    ) -> None:
         if subnet.prefixlen > 30:
             raise ValueError(f"no room for containers in {subnet}")
         self.subnet = subnet
-        self.gateway = IPv4Interface((int(subnet.network_address) + 1, subnet.prefixlen))
-        self._first = int(subnet.network_address) + 2
-        self._count = subnet.num_addresses - 3
+        self.gateway = IPv4Interface((gateway or int(subnet.network_address) + 1, subnet.prefixlen))
+        ends = (subnet.network_address, subnet.broadcast_address)
+        self._reserved = {int(address) for address in (*ends, self.gateway.ip, *reserved)}
+        pool = ip_range or subnet
+        self._first = int(pool.network_address)
+        self._count = pool.num_addresses
         self._next = 0
         self._taken: set[int] = set()
         self._last: dict[str, int] = {}  # by owner, bounded
@@ -66,13 +82,14 @@ class Addresses:
     def take(self, address: IPv4Address, owner: str) -> None:
         """Mark an address as in use, as an earlier engine gave it. Raises ``NoAddress`` when it can't be."""
         number = int(address)
-        if not self._first <= number < self._first + self._count:
-            raise NoAddress(f"{address} is not an address for containers in {self.subnet}")
-        if number in self._taken:
-            raise NoAddress(f"Address already in use: {address}")
+        if address not in self.subnet:
+            raise NotInSubnet(f"invalid address {address}: It does not belong to any of this network's subnets")
+        if number in self._taken or number in self._reserved:
+            raise NoAddress("Address already in use")
         self._taken.add(number)
         self._remember(owner, number)
-        self._next = max(self._next, number - self._first + 1) % self._count
+        if 0 <= number - self._first < self._count:
+            self._next = max(self._next, number - self._first + 1) % self._count
 
     def release(self, address: IPv4Address) -> None:
         """Free an address; nothing happens if it is free."""
@@ -81,7 +98,7 @@ class Addresses:
     def _rotate(self) -> int:
         for step in range(self._count):
             offset = (self._next + step) % self._count
-            if self._first + offset not in self._taken:
+            if self._first + offset not in self._taken and self._first + offset not in self._reserved:
                 self._next = (offset + 1) % self._count
                 return self._first + offset
         raise NoAddress(f"no available IPv4 addresses on this network's address pool: {self.subnet}")

@@ -17,7 +17,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_GETADDR = 20, 22
-RTM_NEWROUTE, RTM_GETROUTE = 24, 26
+RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RTM_NEWNEIGH = 28
 
 _ERROR, _DONE = 2, 3
@@ -25,11 +25,11 @@ _REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
 _REPLACE, _EXCLUSIVE, _CREATE = 0x100, 0x200, 0x400
 _NESTED = 0x8000
 
-_IFF_UP = 0x1
+_IFF_UP, _IFF_RUNNING = 0x1, 0x40
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_PROTINFO = 1, 3, 4, 10, 12
 _IFLA_LINKINFO, _IFLA_NET_NS_FD = 18, 28
 _INFO_KIND, _INFO_DATA, _VETH_PEER = 1, 2, 1
-_BRPORT_HAIRPIN = 4
+_BRPORT_HAIRPIN, _BRPORT_ISOLATED = 4, 33
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_TABLE = 1, 4, 5, 15
 _NDA_DST, _NDA_LLADDR = 1, 2
@@ -57,8 +57,10 @@ class Link:
     index: int
     name: str
     up: bool
+    running: bool  # frames pass: it has a carrier, and the kernel has done what follows from that
     mtu: int
     master: int  # index of the bridge it belongs to, 0 for none
+    mac: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,12 +170,16 @@ def delete_link(index: int) -> Message:
     return Message(RTM_DELLINK, 0, _LINK.pack(0, 0, index, 0, 0), f"delete link {index}", (errno.ENODEV,))
 
 
-def hairpin(index: int) -> Message:
-    """Let a bridge send a frame out of the port it came in by: a container reaching its own published port."""
-    body = _LINK.pack(socket.AF_BRIDGE, 0, index, 0, 0) + _attribute(
-        _IFLA_PROTINFO | _NESTED, _attribute(_BRPORT_HAIRPIN, b"\1")
-    )
-    return Message(RTM_SETLINK, 0, body, f"set hairpin on link {index}")
+def bridge_port(index: int, *, isolated: bool = False) -> Message:
+    """Let a bridge send a frame out of the port it came in by: a container reaching its own published port.
+
+    From an ``isolated`` port nothing goes to other isolated ones, only to the host.
+    """
+    flags = _attribute(_BRPORT_HAIRPIN, b"\1")
+    if isolated:
+        flags += _attribute(_BRPORT_ISOLATED, b"\1")
+    body = _LINK.pack(socket.AF_BRIDGE, 0, index, 0, 0) + _attribute(_IFLA_PROTINFO | _NESTED, flags)
+    return Message(RTM_SETLINK, 0, body, f"set up bridge port {index}")
 
 
 def forward_mac(index: int, mac: str) -> Message:
@@ -209,7 +215,7 @@ def add_default_route(gateway: IPv4Address) -> Message:
     body = _ROUTE.pack(
         socket.AF_INET, 0, 0, 0, _TABLE_MAIN, _PROTO_BOOT, _SCOPE_UNIVERSE, _TYPE_UNICAST, 0
     ) + _attribute(_RTA_GATEWAY, gateway.packed)
-    return Message(RTM_NEWROUTE, _CREATE | _EXCLUSIVE, body, f"add default route by {gateway}")
+    return Message(RTM_NEWROUTE, _CREATE | _REPLACE, body, f"set default route by {gateway}")
 
 
 # the socket
@@ -339,4 +345,5 @@ def _link(body: bytes) -> Link:
     (mtu,) = struct.unpack("=I", attributes.get(_IFLA_MTU, bytes(4)))
     (master,) = struct.unpack("=I", attributes.get(_IFLA_MASTER, bytes(4)))
     name = attributes.get(_IFLA_IFNAME, b"").rstrip(b"\0").decode(errors="replace")
-    return Link(index, name, bool(flags & _IFF_UP), mtu, master)
+    mac = attributes.get(_IFLA_ADDRESS, b"").hex(":")
+    return Link(index, name, bool(flags & _IFF_UP), bool(flags & _IFF_RUNNING), mtu, master, mac)

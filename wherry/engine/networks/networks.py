@@ -1,13 +1,13 @@
-"""The networks of an engine, and containers' places in them.
+"""The networks of an engine: made, found, shown, removed, and taken over from an earlier engine.
 
-Three networks are always there: ``bridge``, ``host`` and ``none``. An engine that never ran a container on a bridge
-leaves the host as it found it: bridge, table and forwarding are set up for the first container that needs them.
+Three are always there: ``bridge``, ``host`` and ``none``. An engine that never ran a container on a bridge leaves the
+host as it found it: the default bridge, table and forwarding are set up for the first container that needs them; a
+user-defined network's bridge is there from its creation on.
 
-Every step is safe against the engine's death. An endpoint's row, with its address, link name and ports, is written
-before the kernel is asked for anything, and deleted after everything is taken back; ``recover`` compares the rows and
-the kernel's objects, told by the engine's tag in their names, with the containers that live. A container's network goes
-on without the engine: namespaces, links and rules stay, only the sockets that hold host ports close, and ``recover``
-opens them again.
+Every step is safe against the engine's death. A network's or an endpoint's row is written before the kernel is asked for
+anything, and deleted after everything is taken back; ``recover`` compares the rows and the kernel's objects, told by the
+engine's tag in their names, with the containers that live. A container's network goes on without the engine: namespaces,
+links, rules and the name server stay, only the sockets that hold host ports close, and ``recover`` opens them again.
 """
 
 from __future__ import annotations
@@ -18,34 +18,27 @@ import logging
 import secrets
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 from pathlib import Path
 
-import msgspec
-
-from wherry.api.errors import ApiError, BadRequest, Forbidden, NotFound, ServerError
-from wherry.api.models.networks import EndpointSettings, Network, PortMap
+from wherry.api.errors import ApiError, BadRequest, Conflict, Forbidden, ServerError
+from wherry.api.models.networks import EndpointSettings, Network, NetworkCreateRequest, NetworkPruneResponse, PortMap
 from wherry.engine.blocking import in_thread
 from wherry.engine.events import Events
+from wherry.engine.filters import check_keys, match_labels, parse_until
 from wherry.engine.networks import bridge, netns, view
-from wherry.engine.networks.bridge import Attachment
+from wherry.engine.networks.catalog import Catalog
+from wherry.engine.networks.definition import define
+from wherry.engine.networks.endpoints import Endpoints
 from wherry.engine.networks.facts import NetworkFacts
-from wherry.engine.networks.ipam import Addresses, NoAddress, choose_subnet, mac_for
-from wherry.engine.networks.netlink import mac_bytes
+from wherry.engine.networks.firewall import Segment
+from wherry.engine.networks.ipam import NoAddress, choose_subnet
+from wherry.engine.networks.names import Names
 from wherry.engine.networks.nftables import NftError
-from wherry.engine.networks.ports import HostPorts, PortError, Published, Wish, parse_wishes, port_map
-from wherry.engine.networks.records import (
-    BRIDGE,
-    ENDPOINT,
-    HOST,
-    NETWORK,
-    NULL,
-    Endpoint,
-    EndpointRecord,
-    NetworkRecord,
-)
+from wherry.engine.networks.ports import HostPorts
+from wherry.engine.networks.records import BRIDGE, HOST, NETWORK, NULL, Endpoint, EndpointRecord, NetworkRecord
 from wherry.engine.networks.rules import Rules
-from wherry.engine.store.database import Database
+from wherry.engine.store.database import Database, NameTaken
 from wherry.engine.store.layout import Layout
 
 log = logging.getLogger(__name__)
@@ -59,36 +52,33 @@ class Networks:
 
     def __init__(self, layout: Layout, database: Database, events: Events) -> None:
         self._layout = layout
-        self._database = database
         self._events = events
         self._tag = layout.tag
         self._rules = Rules(layout.tag)
         self._ports = HostPorts()
-        self._networks: dict[str, NetworkRecord] = {}
-        self._endpoints: dict[str, list[EndpointRecord]] = {}  # by container
-        self._addresses: dict[str, Addresses] = {}  # by network
+        self._catalog = Catalog(database)
+        self._names = Names(layout.exec_root)
         self._ready: set[str] = set()  # networks whose bridge is up
         self._setup = asyncio.Lock()
+        self._pruning = False
+        self._endpoints = Endpoints(
+            layout, self._catalog, self._rules, self._ports, self._names, self._ensure, self._emit
+        )
 
     # life
 
     async def start(self) -> None:
         """Load the networks, and make the three that are always there. ``recover`` comes next."""
-        decode = msgspec.json.decode
-        for _, _, body in self._database.all(NETWORK):
-            record = decode(body, type=NetworkRecord)
-            self._networks[record.id] = record
+        catalog = self._catalog
+        catalog.load()
         for name, driver in _PREDEFINED:
-            if self._database.named(NETWORK, name) is None:
-                self._put_network(
+            if catalog.database.named(NETWORK, name) is None:
+                catalog.save_network(
                     NetworkRecord(
                         id=secrets.token_hex(32), name=name, driver=driver, created=time.time_ns(), default=True
                     )
                 )
-        for _, _, body in self._database.all(ENDPOINT):
-            endpoint = decode(body, type=EndpointRecord)
-            self._endpoints.setdefault(endpoint.container, []).append(endpoint)
-        for record in self._networks.values():
+        for record in catalog.visible():
             if record.driver == BRIDGE and not record.subnet:
                 await self._elect_subnet(record)
 
@@ -97,50 +87,59 @@ class Networks:
 
         Never raises for what the host refuses: it is logged, and a container is worse off by just that.
         """
-        stale = [self._endpoints.pop(container) for container in [*self._endpoints] if container not in live]
-        used: set[str] = set()
-        for records in self._endpoints.values():
-            for record in records:
-                used.add(record.network)
-                self._readopt(record)
-        for network in self._networks.values():
+        catalog = self._catalog
+        stale = [record for record in catalog if record.container not in live]
+        kept = [record for record in catalog if record.container in live]
+        for record in kept:
+            self._endpoints.readopt(record)
+        used = {record.network for record in kept}
+        restored = False
+        for network in list(catalog.networks.values()):
             if network.driver != BRIDGE:
                 continue
             try:
-                there = bool(await in_thread(bridge.link_names, network.bridge))
-                if there or network.id in used:
+                if network.pending:
+                    await in_thread(bridge.remove_own, network.bridge, self._mac(network))
+                    catalog.forget_network(network)
+                elif network.id in used or bool(await in_thread(bridge.link_names, network.bridge)):
                     await self._ensure(network, restore=True)
+                    restored = True
             except (ApiError, OSError) as error:
                 log.error("network %s could not be restored: %s", network.name, error)
+        if restored:
+            await self._restore_ports(kept)
+        await self._endpoints.recover(live)
         try:
-            links = {record.veth for record in self._records()}
+            links = {record.veth for record in kept}
             await in_thread(bridge.sweep, self._layout.netns, set(live), f"v{self._tag}", links)
         except OSError as error:
             log.error("left-over links could not be removed: %s", error)
-        with self._database.transaction():
-            for records in stale:
-                for record in records:
-                    self._database.delete(ENDPOINT, record.id)
+        catalog.forget(*stale)
 
     async def close(self, remove: bool = False) -> None:
         """Let go of sockets; with ``remove`` also take away everything on the host, containers' networks included."""
         if remove:
-            for container in [*self._endpoints]:
+            for container in self._catalog.containers():
                 await self.release(container)
+            await self._names.rest()
             await self._take_away()
+        await self._names.close()
         self._ports.close()
         await self._rules.close()
 
     async def _take_away(self) -> None:
         await in_thread(bridge.sweep, self._layout.netns, set(), f"v{self._tag}", set())
-        # the bridge goes last: as long as it is there, recover looks for the rest
-        bridges = await in_thread(bridge.link_names, f"wh-{self._tag}")
-        if bridges:
+        # the bridges go last: as long as they are there, recover looks for the rest
+        bridges = {record.bridge: self._mac(record) for record in self._catalog.visible() if record.driver == BRIDGE}
+        there = [name for name in bridges if await in_thread(bridge.link_names, name)]
+        if there:
             try:
                 await self._rules.remove()
             except NftError as error:
                 log.error("nftables rules left over: %s", error)
-        for name in bridges:
+        for name in there:
+            await in_thread(bridge.remove_own, name, bridges[name])
+        for name in await in_thread(bridge.link_names, f"wh-{self._tag}"):
             await in_thread(bridge.remove_link, name)
         self._ready.clear()
 
@@ -149,7 +148,7 @@ class Networks:
     @property
     def gateway(self) -> str:
         """The address of the host on the default bridge: what ``host-gateway`` means. Empty while it has none."""
-        record = self._find(DEFAULT)
+        record = self._catalog.find(DEFAULT)
         return str(record.gateway.ip) if record.subnet else ""
 
     def get(self, name: str) -> NetworkRecord:
@@ -157,11 +156,12 @@ class Networks:
 
         Raises ``NotFound`` and, for the beginning of several ids, ``BadRequest``.
         """
-        return self._find(DEFAULT if name == "default" else name)
+        return self._catalog.find(DEFAULT if name == "default" else name)
 
     def list(self, filters: view.Filters | None = None) -> Sequence[Network]:
         """NetworkList. Raises ``BadRequest`` for a filter that isn't one."""
-        keep = view.select(self._networks.values(), filters or {}, {record.network for record in self._records()})
+        used = {record.network for record in self._catalog}
+        keep = view.select(self._catalog.visible(), filters or {}, used)
         return [view.describe(record) for record in sorted(keep, key=lambda record: record.created)]
 
     def inspect(self, name: str, container_names: Mapping[str, str] | None = None) -> Network:
@@ -170,11 +170,11 @@ class Networks:
         Raises as ``get``.
         """
         record = self.get(name)
-        return view.describe(record, [e for e in self._records() if e.network == record.id], container_names or {})
+        return view.describe(record, self._catalog.within(record), container_names or {})
 
     def endpoints(self, container: str) -> Sequence[Endpoint]:
         """What a container has now; empty when it does not run."""
-        return [self._endpoint(record) for record in self._endpoints.get(container, ())]
+        return self._endpoints.of(container)
 
     def sandbox(self, container: str) -> Path:
         """Where a container's network namespace is mounted while it runs."""
@@ -183,6 +183,122 @@ class Networks:
     async def facts(self) -> NetworkFacts:
         """What this machine gives, for ``info`` and ``doctor``."""
         return await self._rules.facts()
+
+    # user-defined networks
+
+    async def create(self, request: NetworkCreateRequest) -> NetworkRecord:
+        """NetworkCreate: the network is there on return, its bridge too. Emits ``network create``.
+
+        Raises as ``define`` does, ``Conflict`` for a name that is taken, ``ServerError`` for what the machine refuses.
+        """
+        record = define(request, secrets.token_hex(32), time.time_ns(), self._catalog.networks.values())
+        record.bridge = record.bridge or self._bridge_name(record)
+        try:
+            self._catalog.save_network(record)
+        except NameTaken:
+            raise Conflict(f"network with name {record.name} already exists") from None
+        await netns.to_the_end(self._create(record))
+        self._emit("create", record)
+        return record
+
+    async def _create(self, record: NetworkRecord) -> None:
+        made = False
+        try:
+            async with self._setup:
+                subnet = await in_thread(
+                    bridge.claim_new,
+                    record.bridge,
+                    self._mac(record),
+                    record.network if record.subnet else None,
+                    IPv4Address(record.gateway_address) if record.gateway_address else None,
+                    mtu=record.mtu,
+                    reserved=self._catalog.subnets(record),
+                )
+                made = True
+                record.subnet = str(subnet)
+                await self._restore_rules(record)
+        except (OSError, NftError, NoAddress) as error:
+            if made:
+                await in_thread(bridge.remove_own, record.bridge, self._mac(record))
+            self._ready.discard(record.id)
+            self._catalog.forget_network(record)
+            if isinstance(error, OSError) and error.errno == errno.EEXIST:
+                raise Forbidden(
+                    f"cannot create network {record.id} ({record.bridge}): a link of this name exists already"
+                ) from None
+            raise ServerError(f"failed to set up network {record.name}: {error}") from None
+        record.pending = False
+        self._catalog.save_network(record)
+
+    async def remove(self, name: str) -> None:
+        """NetworkDelete. Emits ``network destroy``. Raises ``NotFound``, ``Forbidden`` (predefined, or in use)."""
+        record = self.get(name)
+        if record.default:
+            raise Forbidden(f"{record.name} is a pre-defined network and cannot be removed")
+        if self._catalog.within(record):
+            raise Forbidden(f"error while removing network: network {record.name} id {record.id} has active endpoints")
+        record.pending = True
+        self._catalog.save_network(record)
+        await netns.to_the_end(self._remove(record))
+
+    async def _remove(self, record: NetworkRecord) -> None:
+        async with self._setup:
+            self._ready.discard(record.id)
+            try:
+                if self._ready:
+                    await self._restore_rules()
+                else:
+                    await self._rules.remove()
+                await in_thread(bridge.remove_own, record.bridge, self._mac(record))
+            except (OSError, NftError) as error:
+                record.pending = False
+                self._catalog.save_network(record)
+                raise ServerError(f"error while removing network: {error}") from None
+            self._catalog.forget_network(record)
+        if not any(other.user_defined for other in self._catalog.networks.values()):
+            await self._names.rest()
+        self._emit("destroy", record)
+
+    async def prune(self, filters: view.Filters | None = None) -> NetworkPruneResponse:
+        """NetworkPrune: remove the user-defined networks without running containers, by ``label``, ``label!``, ``until``.
+
+        Raises ``BadRequest`` for a bad filter, ``Conflict`` when another prune is under way.
+        """
+        filters = filters or {}
+        check_keys(filters, {"label", "label!", "until"})
+        until = filters.get("until") or []
+        if len(until) > 1:
+            raise BadRequest("more than one until filter specified")
+        before = parse_until(until[0]) if until else None
+        if self._pruning:
+            raise Conflict("a prune operation is already running")
+        self._pruning = True
+        removed = []
+        try:
+            for record in self._catalog.visible():
+                if record.default or self._catalog.within(record) or not match_labels(record.labels, filters):
+                    continue
+                if before is not None and record.created > before:
+                    continue
+                try:
+                    await self.remove(record.id)
+                except ApiError as error:
+                    log.warning("network %s could not be pruned: %s", record.name, error.message)
+                    continue
+                removed.append(record.name)
+        finally:
+            self._pruning = False
+        self._events.emit("network", "prune", "", {"reclaimed": "0"})
+        return NetworkPruneResponse(networks_deleted=removed or None)
+
+    def _bridge_name(self, record: NetworkRecord) -> str:
+        """``wh-``, the tag and the beginning of the id fill the 15 bytes of a link's name."""
+        taken = {other.bridge for other in self._catalog.networks.values()}
+        names = (f"wh-{self._tag}{record.id[start : start + 4]}" for start in range(60))
+        return next(name for name in names if name not in taken)
+
+    def _mac(self, record: NetworkRecord) -> str:
+        return bridge.bridge_mac(self._tag if record.default else record.id[:8])
 
     # containers
 
@@ -206,167 +322,64 @@ class Networks:
         asked: EndpointSettings | None = None,
         *,
         name: str = "",
-        hostname: str = "",
         bindings: PortMap | None = None,
         exposed: Iterable[str] | None = None,
         publish_all: bool = False,
+        gateway: bool | None = None,
+        names: Sequence[str] = (),
+        links: Mapping[str, str] | None = None,
+        servers: Sequence[str] = (),
+        running: bool = False,
     ) -> Endpoint:
         """Give a container its place in a network, making its namespace if there is none, and publish its ports.
 
         ``sandbox`` is what ``create_sandbox`` gave; with None the namespace is made here, which is faster. ``name``
-        is the container's, for messages. On failure, and when cancelled, nothing is left; a namespace that was there
-        before stays. Emits ``network connect``. Raises ``NotFound``, ``BadRequest``, and ``ServerError`` with
-        moby's texts for ports and addresses that can't be had (STA3).
+        is the container's, for messages. ``gateway`` says whether the container's way out, and with it its ports, are
+        here (None: if it has none yet). In a user-defined network it has ``names``, the first its own, calls containers
+        by ``links`` (alias to name), and asks ``servers`` (none: the host's) for names outside. ``running`` tells that its
+        process is there already.
+
+        On failure, and when cancelled, nothing is left; a namespace that was there before stays. Emits ``network
+        connect``. Raises ``NotFound``, ``BadRequest``, ``Forbidden`` (it is there already, the address is taken), and
+        ``ServerError`` with moby's texts for ports and addresses that can't be had (STA3).
         """
-        target = self.get(network)
-        path = sandbox or self.sandbox(container)
-        name = name or hostname or container[:12]
-        if any(record.network == target.id for record in self._endpoints.get(container, ())):
-            raise Forbidden(f"endpoint with name {name} already exists in network {target.name}")
-        wishes, only_exposed = parse_wishes(bindings, exposed, publish_all)
-        held = netns.is_held(path)
-        record = EndpointRecord(id=secrets.token_hex(32), container=container, network=target.id)
-        if target.driver == BRIDGE:
-            await self._ensure(target)
-            record.only_exposed = only_exposed
-            self._reserve(record, target, asked or EndpointSettings(), wishes, name)
-        try:
-            self._database.put(ENDPOINT, record.id, msgspec.json.encode(record))
-            number = len(self._endpoints.setdefault(container, []))
-            self._endpoints[container].append(record)
-            if target.driver != HOST:
-                await self._build(record, target, path, number)
-        except BaseException as error:
-            await self._undo(record, None if held else path)
-            if isinstance(error, OSError | NftError):
-                raise ServerError(f"failed to set up the network of {name}: {error}") from None
-            raise
-        self._emit("connect", record, target)
-        return self._endpoint(record)
+        return await self._endpoints.connect(
+            container,
+            sandbox,
+            self.get(network),
+            asked or EndpointSettings(),
+            name=name or container[:12],
+            bindings=bindings,
+            exposed=exposed,
+            publish_all=publish_all,
+            gateway=gateway,
+            names=names,
+            links=links or {},
+            servers=servers,
+            running=running,
+        )
+
+    async def disconnect(self, container: str, network: str) -> None:
+        """Take a running container out of a network; its way out and its ports move to another one if it has one.
+
+        Emits ``network disconnect``. Raises ``NotFound``, ``ServerError`` (also where it is not in it, as moby).
+        """
+        await netns.to_the_end(self._endpoints.disconnect(container, self.get(network)))
+
+    def announce_disconnect(self, container: str, network: NetworkRecord) -> None:
+        """Emit ``network disconnect`` for a container that does not run: nothing is to be taken back."""
+        self._emit("disconnect", network, container)
+
+    async def rename(self, container: str, names: Mapping[str, Sequence[str]]) -> None:
+        """Give a running container other names, by the network's name. Raises ``ServerError``."""
+        await self._endpoints.rename(container, names)
 
     async def release(self, container: str) -> None:
         """Take back all that a container has: ports and addresses are free on return, its namespace is dropped.
 
         Idempotent. Emits ``network disconnect``. What the host refuses is logged and left to ``recover``.
         """
-        await netns.to_the_end(self._release(container))
-
-    async def _release(self, container: str) -> None:
-        records = self._endpoints.get(container, [])
-        path = self.sandbox(container)
-        if records or path.exists():
-            ports = [port for record in records for port in record.ports]
-            await in_thread(self._withdraw, ports, path)
-        for record in records:
-            self._forget(record)
-            if record.network in self._networks:
-                self._emit("disconnect", record, self._networks[record.network])
-        self._endpoints.pop(container, None)
-
-    # parts of connect
-
-    def _reserve(
-        self, record: EndpointRecord, network: NetworkRecord, asked: EndpointSettings, wishes: Sequence[Wish], name: str
-    ) -> None:
-        """Take an address and host ports, or raise with nothing taken."""
-        if asked.ipam_config and asked.ipam_config.ipv4_address and network.default:
-            raise BadRequest("user specified IP address is supported on user defined networks only")
-        # with an endpoint's id it isn't a wish, but what an earlier run had: it went with that run's address
-        mac = "" if asked.endpoint_id else asked.mac_address
-        if mac:
-            try:
-                mac_bytes(mac)
-            except ValueError as error:
-                raise BadRequest(str(error)) from None
-        addresses = self._addresses[network.id]
-        try:
-            if asked.ipam_config and asked.ipam_config.ipv4_address:
-                wanted = IPv4Address(asked.ipam_config.ipv4_address)
-                addresses.take(wanted, record.container)
-                record.address = f"{wanted}/{addresses.subnet.prefixlen}"
-            else:
-                record.address = str(addresses.allocate(record.container))
-        except NoAddress as error:
-            raise ServerError(str(error)) from None
-        except ValueError:
-            raise BadRequest(f"invalid IPv4 address: {asked.ipam_config}") from None
-        record.mac = mac or mac_for(record.interface.ip)
-        record.veth = f"v{self._tag}{secrets.token_hex(3)}"
-        try:
-            record.ports = self._ports.allocate(wishes)
-        except PortError as error:
-            addresses.release(record.interface.ip)
-            text = f"driver failed programming external connectivity on endpoint {name} ({record.id}): {error}"
-            raise ServerError(text) from None
-
-    async def _build(self, record: EndpointRecord, network: NetworkRecord, path: Path, number: int) -> None:
-        try:
-            await self._build_once(record, network, path, number)
-        except OSError as error:
-            # the bridge was taken away behind our back, or a name was drawn twice: once more, from the ground
-            if network.driver != BRIDGE or error.errno not in (errno.ENODEV, errno.EEXIST, errno.EINVAL):
-                raise
-            self._ready.discard(network.id)
-            await self._ensure(network)
-            record.veth = f"v{self._tag}{secrets.token_hex(3)}"
-            self._database.put(ENDPOINT, record.id, msgspec.json.encode(record))
-            await self._build_once(record, network, path, number)
-
-    async def _build_once(self, record: EndpointRecord, network: NetworkRecord, path: Path, number: int) -> None:
-        attachment = None
-        if network.driver == BRIDGE:
-            attachment = Attachment(
-                bridge=network.bridge,
-                veth=record.veth,
-                address=record.interface,
-                gateway=network.gateway,
-                mac=record.mac,
-                number=number,
-            )
-        ports = dict.fromkeys(record.ports, record.interface.ip) if record.ports else {}
-
-        def work() -> None:
-            # first, for the library may only now open its socket, which must be the host's namespace's
-            self._rules.publish(ports)
-            bridge.build(path, attachment)
-
-        await netns.to_the_end(netns.in_own_thread(work))
-
-    async def _undo(self, record: EndpointRecord, path: Path | None) -> None:
-        """After a failed connect; ``path`` is the namespace to drop, None if it was there before."""
-
-        def work() -> None:
-            self._withdraw(record.ports, path)
-            if path is None and record.veth:
-                bridge.remove_link(record.veth)
-
-        try:
-            await netns.to_the_end(in_thread(work))
-        except OSError as error:
-            log.error("link left over: %s", error)
-        siblings = self._endpoints.get(record.container, [])
-        if record in siblings:
-            siblings.remove(record)
-        if not siblings:
-            self._endpoints.pop(record.container, None)
-        self._forget(record)
-
-    def _withdraw(self, ports: Sequence[Published], path: Path | None) -> None:
-        try:
-            self._rules.unpublish(ports)
-        except NftError as error:
-            log.error("published ports could not be withdrawn: %s", error)
-        try:
-            if path is not None:
-                netns.drop(path)
-        except OSError as error:
-            log.error("network namespace left over: %s", error)
-
-    def _forget(self, record: EndpointRecord) -> None:
-        self._ports.release(record.ports)
-        if record.address and record.network in self._addresses:
-            self._addresses[record.network].release(record.interface.ip)
-        self._database.delete(ENDPOINT, record.id)
+        await netns.to_the_end(self._endpoints.release(container))
 
     # bridges
 
@@ -374,11 +387,11 @@ class Networks:
         """Name a subnet, to be shown and claimed by the first container; without one now, it is chosen then."""
         record.bridge = record.bridge or f"wh-{self._tag}"
         try:
-            subnet = choose_subnet([*await in_thread(bridge.occupied, record.bridge), *self._reserved(record)])
-            record.subnet = str(subnet)
+            taken = await in_thread(bridge.occupied, record.bridge)
+            record.subnet = str(choose_subnet([*taken, *self._catalog.subnets(record)]))
         except (OSError, NoAddress) as error:
             log.warning("no subnet for network %s: %s", record.name, error)
-        self._put_network(record)
+        self._catalog.save_network(record)
 
     async def _ensure(self, network: NetworkRecord, *, restore: bool = False) -> None:
         """Bridge, table, forwarding: there on return. Raises ``ServerError`` with what the machine refuses."""
@@ -389,96 +402,52 @@ class Networks:
                 return
             try:
                 await self._ensure_bridge(network)
-                ports = {
-                    port: record.interface.ip for record in self._records() for port in record.ports if record.address
-                }
-                ready = {*self._ready, network.id}
-                served = {other.bridge: other.network for other in self._networks.values() if other.id in ready}
-                await self._rules.restore(served, ports)
+                await self._restore_rules(network)
             except (OSError, NftError, NoAddress) as error:
+                self._ready.discard(network.id)
                 raise ServerError(f"failed to set up network {network.name}: {error}") from None
-            self._ready.add(network.id)
+
+    async def _restore_rules(self, *more: NetworkRecord) -> None:
+        """Make the firewall serve the bridges that are up, and these."""
+        self._ready.update(record.id for record in more)
+        await self._rules.restore(self._segments())
+
+    def _segments(self) -> dict[str, Segment]:
+        return {
+            network.bridge: Segment(network.network, network.masquerade, network.icc, network.internal)
+            for network in self._catalog.networks.values()
+            if network.id in self._ready
+        }
+
+    async def _restore_ports(self, records: Iterable[EndpointRecord]) -> None:
+        ports = {port: record.interface.ip for record in records for port in record.ports if record.address}
+        try:
+            await self._rules.restore(self._segments(), ports)
+        except NftError as error:
+            log.error("published ports could not be restored: %s", error)
 
     async def _ensure_bridge(self, network: NetworkRecord) -> None:
+        if network.user_defined:
+            gateway = self._catalog.pool(network).gateway
+            await in_thread(bridge.ensure_bridge, network.bridge, self._mac(network), gateway, network.mtu)
+            return
         subnet = await in_thread(
             bridge.claim,
             network.bridge,
-            bridge.bridge_mac(self._tag),
+            self._mac(network),
             network.network if network.subnet else None,
-            in_use=any(record.network == network.id for record in self._records()),
-            reserved=self._reserved(network),
+            in_use=bool(self._catalog.within(network)),
+            reserved=self._catalog.subnets(network),
         )
         if str(subnet) != network.subnet:
             network.subnet = str(subnet)
-            self._addresses.pop(network.id, None)
-            self._put_network(network)
-        self._pool(network)
-
-    def _reserved(self, network: NetworkRecord) -> Sequence[IPv4Network]:
-        return [other.network for other in self._networks.values() if other.subnet and other.id != network.id]
-
-    def _pool(self, network: NetworkRecord) -> Addresses:
-        pool = self._addresses.get(network.id)
-        if pool is None:
-            pool = self._addresses[network.id] = Addresses(network.network)
-        return pool
-
-    # recovery
-
-    def _readopt(self, record: EndpointRecord) -> None:
-        network = self._networks.get(record.network)
-        if network is None or network.driver != BRIDGE:
-            return
-        if not netns.is_held(self.sandbox(record.container)):
-            log.warning("container %s has lost its network namespace's mount", record.container[:12])
-        try:
-            self._pool(network).take(record.interface.ip, record.container)
-        except NoAddress as error:
-            log.warning("container %s: %s", record.container[:12], error)
-        for port in record.ports:
-            try:
-                self._ports.hold(port)
-            except PortError as error:
-                log.warning("container %s keeps its port, but cannot hold it: %s", record.container[:12], error)
+            self._catalog.forget_pool(network)
+            self._catalog.save_network(network)
 
     # small things
 
-    def _find(self, name: str) -> NetworkRecord:
-        if name in self._networks:
-            return self._networks[name]
-        known = self._database.named(NETWORK, name)
-        if known is not None:
-            return self._networks[known]
-        found = [record for id, record in self._networks.items() if name and id.startswith(name)]
-        if len(found) > 1:
-            raise BadRequest(f"network {name} is ambiguous ({len(found)} matches found based on ID prefix)")
-        if not found:
-            raise NotFound(f"network {name} not found")
-        return found[0]
-
-    def _records(self) -> Iterable[EndpointRecord]:
-        return (record for records in self._endpoints.values() for record in records)
-
-    def _put_network(self, record: NetworkRecord) -> None:
-        self._database.put(NETWORK, record.id, msgspec.json.encode(record), record.name)
-        self._networks[record.id] = record
-
-    def _endpoint(self, record: EndpointRecord) -> Endpoint:
-        network = self._networks[record.network]
-        address = record.interface if record.address else None
-        return Endpoint(
-            id=record.id,
-            network_id=network.id,
-            network_name=network.name,
-            driver=network.driver,
-            sandbox=None if network.driver == HOST else self.sandbox(record.container),
-            ip_address=str(address.ip) if address else "",
-            ip_prefix_len=address.network.prefixlen if address else 0,
-            gateway=str(network.gateway.ip) if address else "",
-            mac_address=record.mac,
-            ports=port_map(record.ports, record.only_exposed),
-        )
-
-    def _emit(self, action: str, record: EndpointRecord, network: NetworkRecord) -> None:
-        attributes = {"container": record.container, "name": network.name, "type": network.driver}
+    def _emit(self, action: str, network: NetworkRecord, container: str = "") -> None:
+        attributes = {"name": network.name, "type": network.driver}
+        if container:
+            attributes = {"container": container, **attributes}
         self._events.emit("network", action, network.id, attributes)

@@ -87,9 +87,9 @@ def _parse_host_port(text: str) -> tuple[int, int]:
     return first, last
 
 
-def _parse_host_ip(text: str) -> str:
+def _parse_host_ip(text: str, default: str) -> str:
     if not text:
-        return ANY
+        return default
     try:
         return str(IPv4Address(text))
     except AddressValueError:
@@ -102,11 +102,12 @@ def _parse_host_ip(text: str) -> str:
 
 
 def parse_wishes(
-    bindings: PortMap | None, exposed: Iterable[str] | None = None, publish_all: bool = False
+    bindings: PortMap | None, exposed: Iterable[str] | None = None, publish_all: bool = False, default_ip: str = ANY
 ) -> tuple[list[Wish], list[str]]:
     """What to publish, and the keys (``81/tcp``) that are exposed only, both in order of port.
 
-    Raises ``BadRequest`` for what is not a port; create calls this too, to refuse early (CRE20).
+    ``default_ip`` is where a binding publishes that names no address. Raises ``BadRequest`` for what is not a port; create
+    calls this too, to refuse early (CRE20).
     """
     wanted: dict[tuple[int, str], Sequence[PortBinding]] = {}
     for key, given in (bindings or {}).items():
@@ -125,7 +126,7 @@ def parse_wishes(
     for (number, protocol), asked in sorted(wanted.items()):
         for binding in asked:
             first, last = _parse_host_port(binding.host_port)
-            host_ip = _parse_host_ip(binding.host_ip)
+            host_ip = _parse_host_ip(binding.host_ip, default_ip)
             wishes.append(Wish(protocol=protocol, container_port=number, host_ip=host_ip, first=first, last=last))
     return wishes, [f"{number}/{protocol}" for number, protocol in sorted(set(only_exposed))]
 

@@ -16,7 +16,10 @@ BRIDGE, HOST, NULL = "bridge", "host", "null"  # drivers
 
 
 class NetworkRecord(msgspec.Struct, kw_only=True):
-    """A network's row. ``subnet`` and ``bridge`` are empty for the drivers host and null."""
+    """A network's row. ``subnet`` and ``bridge`` are empty for the drivers host and null.
+
+    It is written, ``pending``, before the bridge is made, and deleted after that is gone, ``pending`` again.
+    """
 
     id: str
     name: str
@@ -26,6 +29,19 @@ class NetworkRecord(msgspec.Struct, kw_only=True):
     bridge: str = ""
     default: bool = False
     labels: dict[str, str] = msgspec.field(default_factory=dict)
+    options: dict[str, str] = msgspec.field(default_factory=dict)  # as asked for
+    ipam_options: dict[str, str] | None = None
+    internal: bool = False
+    attachable: bool = False
+    gateway_address: str = ""  # empty: the subnet's first
+    ip_range: str = ""  # where addresses are chosen; empty: anywhere in the subnet
+    auxiliary: dict[str, str] = msgspec.field(default_factory=dict)  # addresses that are others', by their names
+    subnet_given: bool = False
+    host_binding: str = ""  # where ports are published that name no address; empty: everywhere
+    icc: bool = True  # containers reach one another
+    masquerade: bool = True
+    mtu: int = 0  # 0: that of the way out
+    pending: bool = False
 
     @property
     def network(self) -> IPv4Network:
@@ -34,11 +50,24 @@ class NetworkRecord(msgspec.Struct, kw_only=True):
     @property
     def gateway(self) -> IPv4Interface:
         net = self.network
-        return IPv4Interface((int(net.network_address) + 1, net.prefixlen))
+        return IPv4Interface((self.gateway_address or int(net.network_address) + 1, net.prefixlen))
+
+    @property
+    def user_defined(self) -> bool:
+        """Not one of the three that are always there: containers know each other's names in it."""
+        return not self.default
+
+    @property
+    def leads_out(self) -> bool:
+        """Whether a container can have its default route, and published ports, through it."""
+        return self.driver == BRIDGE and not self.internal
 
 
 class EndpointRecord(msgspec.Struct, kw_only=True):
-    """A container's place in a network: its row is written before the first effect and deleted after the last."""
+    """A container's place in a network: its row is written before the first effect and deleted after the last.
+
+    ``pending``: the container ran already when it was connected, and that is not finished.
+    """
 
     id: str
     container: str
@@ -48,6 +77,12 @@ class EndpointRecord(msgspec.Struct, kw_only=True):
     veth: str = ""
     ports: list[Published] = msgspec.field(default_factory=list)
     only_exposed: list[str] = msgspec.field(default_factory=list)
+    number: int = 0  # of its link in the container: eth0, eth1, …
+    gateway: bool = True  # the container's default route and its published ports go this way
+    names: list[str] = msgspec.field(default_factory=list)  # that it has in this network
+    links: dict[str, str] = msgspec.field(default_factory=dict)  # what it alone calls others: alias to name
+    servers: list[str] = msgspec.field(default_factory=list)  # for names outside; none: the host's
+    pending: bool = False
 
     @property
     def interface(self) -> IPv4Interface:
@@ -71,6 +106,7 @@ class Endpoint:
     gateway: str = ""
     mac_address: str = ""
     ports: PortMap = field(default_factory=dict)
+    dns_names: tuple[str, ...] | None = None  # in a user-defined network
 
     def settings(self, asked: EndpointSettings | None = None) -> EndpointSettings:
         """The entry of ``NetworkSettings.Networks``: what was asked for, with what it became."""
@@ -87,4 +123,5 @@ class Endpoint:
             ip_address=self.ip_address,
             ip_prefix_len=self.ip_prefix_len,
             mac_address=self.mac_address,
+            dns_names=None if self.dns_names is None else list(self.dns_names),
         )

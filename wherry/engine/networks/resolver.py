@@ -36,7 +36,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from ipaddress import ip_address
 from typing import Any
 
-from dnslib import CLASS, PTR, QTYPE, RCODE, RR, A, DNSError, DNSRecord
+from dnslib import CLASS, PTR, QTYPE, RCODE, RR, A, DNSError, DNSRecord  # type: ignore[import-untyped]
 
 TTL = 0  # seconds: an answer may be wrong at once, so nobody is to keep it
 ALONE, IDLE = 2.0, 60.0  # seconds without clients until the end, without and with an engine
@@ -85,7 +85,7 @@ class Table:
         client.networks = list(networks)
         for network in client.networks:
             key, names = network["id"], [name.lower() for name in network["names"]]
-            network["links"] = {alias.lower(): owner for alias, owner in network.get("links", {}).items()}
+            network["links"] = {alias.lower(): name.lower() for alias, name in network["links"].items()}
             known = self._names.setdefault(key, {})
             for name in names:
                 known.setdefault(name, set()).add(client.id)
@@ -104,8 +104,9 @@ class Table:
             if self._owners.get(key, {}).get(network["address"], ("",))[0] == client.id:
                 del self._owners[key][network["address"]]
             if not self._addresses.get(key):
-                for table in (self._names, self._addresses, self._owners):
-                    table.pop(key, None)  # type: ignore[attr-defined]
+                self._names.pop(key, None)
+                self._addresses.pop(key, None)
+                self._owners.pop(key, None)
         client.networks = []
         self.clients.pop(client.id, None)
 
@@ -124,9 +125,7 @@ class Table:
 
     def _in(self, network: dict[str, Any], name: str) -> list[str]:
         addresses = self._addresses.get(network["id"], {})
-        linked = addresses.get(network["links"].get(name, ""))
-        if linked:
-            return [linked]
+        name = network["links"].get(name, name)
         found = [addresses[owner] for owner in self._names.get(network["id"], {}).get(name, ())]
         random.shuffle(found)  # several owners share the load
         return found
@@ -465,7 +464,6 @@ def main(path: str) -> None:
     finally:
         with contextlib.suppress(OSError):
             os.unlink(path)
-            os.unlink(path + ".lock")
 
 
 async def _serve(listener: socket.socket) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 
 from wherry.engine.blocking import in_thread
 from wherry.engine.networks import conntrack, forward
 from wherry.engine.networks.facts import NetworkFacts, network_facts
-from wherry.engine.networks.firewall import Firewall
+from wherry.engine.networks.firewall import Firewall, Segment
 from wherry.engine.networks.nftables import Nft, NftError
 from wherry.engine.networks.ports import Published
 from wherry.engine.networks.watch import RulesetWatch
@@ -31,8 +31,10 @@ class Rules:
         self._tasks: set[asyncio.Task[None]] = set()
         self.warnings: list[str] = []  # what else on this machine drops containers' traffic
 
-    async def restore(self, bridges: Mapping[str, IPv4Network], ports: Mapping[Published, IPv4Address]) -> None:
-        """Serve these bridges and published ports, and no others. Raises ``NftError``."""
+    async def restore(
+        self, bridges: Mapping[str, Segment], ports: Mapping[Published, IPv4Address] | None = None
+    ) -> None:
+        """Serve these bridges and published ports (None: those of now), and no others. Raises ``NftError``."""
         async with self._lock:
             self._bridges = list(bridges)
             await in_thread(self._firewall.restore, bridges, ports)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
+
+from msgspec import UNSET
 
 from wherry.api.errors import BadRequest
 from wherry.api.models.networks import IPAM, IPAMConfig, Network, NetworkContainer
 from wherry.engine.networks.records import BRIDGE, EndpointRecord, NetworkRecord
+from wherry.engine.regexp import Patterns
 
 Filters = Mapping[str, list[str]]
 
@@ -31,21 +33,27 @@ def describe(
     options = {}
     if record.driver == BRIDGE:
         if record.subnet:
-            pools = [IPAMConfig(subnet=record.subnet, gateway=str(record.gateway.ip))]
-        options = {
-            "com.docker.network.bridge.default_bridge": "true" if record.default else "false",
-            "com.docker.network.bridge.enable_icc": "true",
-            "com.docker.network.bridge.enable_ip_masquerade": "true",
-            "com.docker.network.bridge.host_binding_ipv4": "0.0.0.0",
-            "com.docker.network.bridge.name": record.bridge,
-        }
+            pools = [_pool(record)]
+        options = (
+            record.options
+            if record.user_defined
+            else {
+                "com.docker.network.bridge.default_bridge": "true" if record.default else "false",
+                "com.docker.network.bridge.enable_icc": "true",
+                "com.docker.network.bridge.enable_ip_masquerade": "true",
+                "com.docker.network.bridge.host_binding_ipv4": "0.0.0.0",
+                "com.docker.network.bridge.name": record.bridge,
+            }
+        )
     return Network(
         name=record.name,
         id=record.id,
         created=_time(record.created),
         scope="local",
         driver=record.driver,
-        ipam=IPAM(driver="default", options=None, config=pools),
+        internal=record.internal,
+        attachable=record.attachable,
+        ipam=IPAM(driver="default", options=record.ipam_options, config=pools),
         containers={
             endpoint.container: NetworkContainer(
                 name=names.get(endpoint.container, ""),
@@ -57,6 +65,15 @@ def describe(
         },
         options=options,
         labels=dict(record.labels),
+    )
+
+
+def _pool(record: NetworkRecord) -> IPAMConfig:
+    return IPAMConfig(
+        subnet=record.subnet,
+        ip_range=record.ip_range or UNSET,
+        gateway=str(record.gateway.ip),
+        auxiliary_addresses=record.auxiliary or UNSET,
     )
 
 
@@ -81,7 +98,7 @@ def _match(record: NetworkRecord, key: str, values: list[str], in_use: Collectio
     if key == "id":
         return any(record.id.startswith(value) for value in values)
     if key == "name":
-        return any(_search(value, record.name) for value in values)
+        return Patterns(values).search(record.name)
     if key == "label":
         pairs = (value.partition("=") for value in values)
         return all(
@@ -97,10 +114,3 @@ def _match(record: NetworkRecord, key: str, values: list[str], in_use: Collectio
         raise BadRequest(f"invalid filter 'dangling={values}'")
     dangling = not record.default and record.id not in in_use
     return dangling == (value in ("1", "true"))
-
-
-def _search(pattern: str, name: str) -> bool:
-    try:
-        return re.search(pattern, name) is not None
-    except re.error:
-        return False

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 
 from msgspec import UNSET
@@ -43,12 +44,17 @@ class CgroupV1:
     """
 
     def __init__(self, mounts: Mapping[str, Path], path: str, hierarchies: Sequence[Path] = ()) -> None:
-        self._all = {Path(f"{mount}{path}") for mount in (*mounts.values(), *hierarchies)}
-        self._groups = {name: Path(f"{mount}{path}") for name, mount in mounts.items()}
+        self._mounts = mounts
+        self._path = path
+        self._hierarchies = hierarchies
+
+    @cached_property
+    def _groups(self) -> dict[str, Path]:
+        return {name: Path(f"{mount}{self._path}") for name, mount in self._mounts.items()}
 
     def _file(self, controller: str, name: str) -> Path:
-        group = self._groups.get(controller)
-        return group / name if group else Path("/nonexistent")
+        mount = self._mounts.get(controller)
+        return Path(f"{mount}{self._path}/{name}" if mount else "/nonexistent")
 
     def exists(self) -> bool:
         return any(group.exists() for group in self._groups.values())
@@ -121,7 +127,7 @@ class CgroupV1:
         )
 
     def _memory(self) -> MemoryStats:
-        if "memory" not in self._groups:
+        if "memory" not in self._mounts:
             return MemoryStats()
         return MemoryStats(
             usage=read.number(self._file("memory", "memory.usage_in_bytes")),
@@ -132,7 +138,7 @@ class CgroupV1:
         )
 
     def _pids(self) -> PidsStats:
-        if "pids" not in self._groups:
+        if "pids" not in self._mounts:
             return PidsStats()
         most = read.number(self._file("pids", "pids.max"))
         return PidsStats(
@@ -140,7 +146,7 @@ class CgroupV1:
         )
 
     def _blkio(self) -> BlkioStats:
-        if "blkio" not in self._groups:
+        if "blkio" not in self._mounts:
             return BlkioStats()
         return BlkioStats(
             **{
@@ -170,7 +176,7 @@ class CgroupV1:
     def remove(self) -> bool:
         """Remove the groups, which must be without processes; True when none is left."""
         left = False
-        for group in self._all:
+        for group in {Path(f"{mount}{self._path}") for mount in (*self._mounts.values(), *self._hierarchies)}:
             left |= not remove_tree(group)
         return not left
 

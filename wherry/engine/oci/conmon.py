@@ -13,8 +13,8 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,9 +58,13 @@ async def launch(
     stdin: bool = False,
     leave_stdin_open: bool = False,
     deadline: float = CREATE_DEADLINE,
+    prepare: Callable[[], Awaitable[None]] | None = None,
 ) -> Launched:
     """Start a monitor that creates the container of ``bundle/config.json``; returns when its init waits for
     ``Runtime.start``.
+
+    ``prepare`` is what must be done before the runtime is called, ``config.json`` written at last: it runs while the
+    monitor's program is being loaded. What it raises is raised here.
 
     ``log_path`` None keeps no log. ``stdin`` opens the container's standard input; ``leave_stdin_open`` keeps it open
     when an attached writer closes (Tty or not StdinOnce). ``command`` is what the error text names.
@@ -69,7 +73,7 @@ async def launch(
     """
     (exits / container_id).unlink(missing_ok=True)
     argv = [conmon, "--api-version", "1", "-c", container_id, "-u", container_id, "-n", name]
-    argv += ["-r", runtime.path, "-b", str(bundle), "-p", str(bundle / "pid"), "--conmon-pidfile"]
+    argv += ["-r", runtime.program, "-b", str(bundle), "-p", str(bundle / "pid"), "--conmon-pidfile"]
     argv += [str(bundle / "conmon.pid"), "--exit-dir", str(exits), "--persist-dir", str(bundle), "--full-attach"]
     argv += ["--no-sync-log", "--log-level", "error", "-l", f"k8s-file:{log_path}" if log_path else "none"]
     for argument in runtime.global_arguments:
@@ -81,7 +85,7 @@ async def launch(
     if leave_stdin_open:
         argv.append("--leave-stdin-open")
 
-    attempt = asyncio.ensure_future(_attempt(argv, bundle, command, deadline))
+    attempt = asyncio.ensure_future(_attempt(argv, bundle, command, deadline, prepare))
     try:
         return await asyncio.shield(attempt)
     except BaseException:
@@ -104,32 +108,49 @@ async def _undo(attempt: asyncio.Future[Launched], runtime: Runtime, container_i
         await runtime.delete(container_id)
 
 
-async def _attempt(argv: list[str], bundle: Path, command: str, deadline: float) -> Launched:
-    read_end, write_end = os.pipe()
-    try:
+async def _attempt(
+    argv: list[str], bundle: Path, command: str, deadline: float, prepare: Callable[[], Awaitable[None]] | None
+) -> Launched:
+    with ExitStack() as stack:
+        read_end, write_end = os.pipe()
+        stack.callback(os.close, read_end)
+        gate, key = os.pipe()
+        stack.callback(os.close, key)
         try:
+            # the monitor forks, and calls the runtime, once it has read a byte from its start pipe
+            # (in the bundle: there it leaves its mark of want of memory)
             child = spawn(
                 argv,
-                env={"_OCI_SYNCPIPE": "3"},
-                pass_fds={3: write_end},
+                env={"_OCI_SYNCPIPE": "3", "_OCI_STARTPIPE": "4"},
+                pass_fds={3: write_end, 4: gate},
+                cwd=bundle,
             )
         except OSError as error:
             raise RuntimeFailure(f"starting the monitor {argv[0]} failed: {error.strerror}") from error
         finally:
             os.close(write_end)
+            os.close(gate)
         try:
-            report = await asyncio.wait_for(_read_report(read_end), deadline)
-        except BaseException:
-            _kill_monitor(bundle, child)
-            raise
+            if prepare is not None:
+                try:
+                    await prepare()
+                except BaseException:
+                    child.kill()  # it has not forked yet; it must be dead before its start pipe ends
+                    raise
+            with suppress(BrokenPipeError):  # it ended by itself: its report says why
+                os.write(key, b"\n")
+            try:
+                report = await asyncio.wait_for(_read_report(read_end), deadline)
+            except TimeoutError:
+                _kill_monitor(bundle, child)
+                raise RuntimeFailure(f"the runtime did not create the container within {deadline:g} s") from None
+            except BaseException:
+                _kill_monitor(bundle, child)
+                raise
         finally:
             reaped = asyncio.ensure_future(child.wait())
             _background.add(reaped)
             reaped.add_done_callback(_background.discard)
-    except TimeoutError:
-        raise RuntimeFailure(f"the runtime did not create the container within {deadline:g} s") from None
-    finally:
-        os.close(read_end)
 
     pid, message = report
     if pid <= 0:

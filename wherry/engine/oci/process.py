@@ -7,10 +7,14 @@ own, so it waits for its own pids only, each through its own pidfd.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
 
 from wherry.engine.oci.signals import InvalidSignal, parse_signal, signal_name
 
@@ -27,6 +31,7 @@ __all__ = [
     "wait_pidfd",
 ]
 
+_CLONE_FS = 0x00000200
 # Python ignores SIGPIPE and SIGXFSZ, the embedding program perhaps more: what we start begins with the defaults.
 _DEFAULT_SIGNALS = [s for s in signal.valid_signals() if s not in (signal.SIGKILL, signal.SIGSTOP)]
 
@@ -140,11 +145,12 @@ def spawn(
     stdout: int | None = None,
     stderr: int | None = None,
     pass_fds: Mapping[int, int] | None = None,
+    cwd: Path | None = None,
 ) -> Child:
     """Start a program (absolute path in ``argv[0]``) in a session of its own with default signals and a small
     environment: what a service manager or a user left in ours (NOTIFY_SOCKET, locales) is not the runtime's business.
 
-    File descriptors not given are /dev/null; ``pass_fds`` maps numbers in the child (3 …) to ours. Nothing
+    ``cwd`` is its working directory, ours by default. File descriptors not given are /dev/null; ``pass_fds`` maps numbers in the child (3 …) to ours. Nothing
     else is inherited. Raises ``OSError`` when the program cannot be executed.
     """
     actions: list[tuple[int, int, int] | tuple[int, int, str, int, int]] = []
@@ -160,7 +166,8 @@ def spawn(
                 source = _lift(source, max(sources) + 1)
                 lifted.append(source)
             actions.append((os.POSIX_SPAWN_DUP2, source, target))
-        pid = os.posix_spawn(
+        start = partial(
+            os.posix_spawn,
             argv[0],
             list(argv),
             {**ENVIRONMENT, **(env or {})},
@@ -169,6 +176,7 @@ def spawn(
             setsigmask=[],
             setsigdef=_DEFAULT_SIGNALS,
         )
+        pid = start() if cwd is None else _elsewhere().submit(_start_in, cwd, start).result()
     finally:
         for fd in lifted:
             os.close(fd)
@@ -176,6 +184,25 @@ def spawn(
         return Child(pid, os.pidfd_open(pid))
     except ProcessLookupError:  # SIGCHLD is ignored in this program: the kernel has reaped it already
         return Child(pid, -1)
+
+
+@cache
+def _elsewhere() -> ThreadPoolExecutor:
+    """A thread with a working directory of its own (``CLONE_FS`` undone): the process's is the program's, not ours."""
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="wherry-spawn", initializer=_own_directory)
+
+
+def _own_directory() -> None:
+    if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_FS):
+        raise OSError(ctypes.get_errno(), "unshare")
+
+
+def _start_in(cwd: Path, start: Callable[[], int]) -> int:
+    os.chdir(cwd)
+    try:
+        return start()
+    finally:
+        os.chdir("/")
 
 
 def _lift(fd: int, minimum: int) -> int:

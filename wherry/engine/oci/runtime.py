@@ -11,9 +11,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from wherry.engine.blocking import in_thread
 from wherry.engine.oci import tool
 from wherry.engine.oci.errors import RuntimeFailure
 from wherry.engine.oci.process import SEARCH
+from wherry.engine.oci.sealed import sealed_copy
 from wherry.engine.oci.seccomp import FilterCache
 
 __all__ = ["Runtime", "RuntimeFailure", "find_conmon", "find_init"]
@@ -29,6 +31,7 @@ _CONTAINER_ID = re.compile(r"[A-Za-z0-9_.-]+")
 class Runtime:
     """One installed runtime.
 
+    ``program`` is what is executed: ``path``, or a sealed copy of it (sealed.py).
     ``fifo_start``: a container is released by a byte in its fifo, 0.05 ms instead of the 7 of ``crun start``.
     ``filters``: compiled seccomp filters, where it was seen to apply one to init and exec alike; else None.
     Both are set by ``wherry.engine.oci.probe`` alone, which has tried them on this machine.
@@ -39,6 +42,7 @@ class Runtime:
         self.path = path
         self.version = version
         self.root = root
+        self.program = path
         self.fifo_start = False
         self.filters: FilterCache | None = None
 
@@ -60,7 +64,10 @@ class Runtime:
                 continue
             found = _VERSION.search(result.output)
             if result.code == 0 and found:
-                return cls(os.path.basename(name), path, found[1], root / os.path.basename(name))
+                runtime = cls(os.path.basename(name), path, found[1], root / os.path.basename(name))
+                if runtime.is_crun:
+                    runtime.program = await in_thread(sealed_copy, path)
+                return runtime
             log.warning("%s --version ended with %d: %s", path, result.code, result.output.strip())
         if wanted:
             raise RuntimeFailure(f"unknown or invalid runtime name: {wanted}")
@@ -85,7 +92,7 @@ class Runtime:
 
     def command(self, *arguments: str) -> list[str]:
         """The argv of a call."""
-        return [self.path, *self.global_arguments, *arguments]
+        return [self.program, *self.global_arguments, *arguments]
 
     async def start(self, container_id: str) -> None:
         """Release a created container's init. Raises ``RuntimeFailure``."""

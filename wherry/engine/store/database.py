@@ -43,7 +43,9 @@ class Database:
         (version,) = execute("PRAGMA user_version").fetchone()
         if version not in (0, _VERSION):
             self._connection.close()
-            raise RuntimeError(f"{path} was written by another version of Wherry (schema {version}, this is {_VERSION})")
+            raise RuntimeError(
+                f"{path} was written by another version of Wherry (schema {version}, this is {_VERSION})"
+            )
         self._connection.executescript(_SCHEMA)
         execute(f"PRAGMA user_version={_VERSION}")
 

@@ -165,7 +165,7 @@ class Rootfs:
         with entry.lock:
             entry.holders.clear()
             place = self._place(container_id)
-            self._unmount(place / "merged")
+            self._detach(place / "merged")
             self._trash.discard(place)
             self._entries.pop(container_id, None)
 
@@ -291,6 +291,16 @@ class Rootfs:
         except OSError as error:
             if error.errno != errno.EINVAL:  # in use: gone from the tree now, from the kernel with its last user
                 umount_lazily(merged)
+
+    def _detach(self, merged: Path) -> None:
+        """Take a mount out of the tree now; the kernel's work at its end, some ms, is left to the trash's thread."""
+        if not _is_mount(merged):
+            return
+        last = os.open(merged, os.O_PATH | os.O_CLOEXEC)
+        try:
+            umount_lazily(merged)
+        finally:
+            self._trash.close_soon(last)
 
 
 def layer_directory(layout: Layout, chain_id: str) -> Path:

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 class Trash:
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        self._queue: queue.SimpleQueue[Path | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Path | int | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._pending = 0
@@ -63,13 +63,20 @@ class Trash:
         with self._idle:
             return self._idle.wait_for(lambda: self._pending == 0, timeout)
 
+    def close_soon(self, fd: int) -> None:
+        """Close a descriptor whose end takes the kernel a while: the last one into a detached mount."""
+        self._later(fd)
+
     def _delete_soon(self, path: Path) -> None:
+        self._later(path)
+
+    def _later(self, work: Path | int) -> None:
         with self._lock:
             self._pending += 1
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="wherry-trash", daemon=True)
                 self._thread.start()
-        self._queue.put(path)
+        self._queue.put(work)
 
     def close(self, timeout: float = 5.0) -> None:
         """Stop the thread once its work is done, or after ``timeout`` seconds; the next start empties the rest."""
@@ -80,15 +87,18 @@ class Trash:
 
     def _run(self) -> None:
         while True:
-            path = self._queue.get()
-            if path is None:
+            work = self._queue.get()
+            if work is None:
                 with self._lock:
                     self._thread = None
                 return
             try:
-                remove_tree(path)
+                if isinstance(work, int):
+                    os.close(work)
+                else:
+                    remove_tree(work)
             except OSError as error:
-                log.warning("could not delete %s: %s", path, error)
+                log.warning("could not delete %s: %s", work, error)
             with self._idle:
                 self._pending -= 1
                 if not self._pending:

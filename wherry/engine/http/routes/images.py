@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from wherry.api.errors import ApiError, BadRequest, NotImplementedYet
-from wherry.api.json import encode
+from wherry.api.errors import BadRequest, NotImplementedYet
+from wherry.api.models.common import IdResponse
+from wherry.engine.containers.commit import CommitRequest
+from wherry.engine.containers.commit import commit as commit_container
 from wherry.engine.containers.container import Container
 from wherry.engine.http.call import Call
 from wherry.engine.http.respond import Answer
+from wherry.engine.http.routes.registries import pull_image, send_messages
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
 
-JSON = "application/json"
 TAR = "application/x-tar"
-NO_REGISTRY = "pulling from registries is not there yet: load an image (docker load) or import one (docker import)"
 
 
 def _in_use(engine: Engine, image_id: str) -> list[Container]:
@@ -61,13 +61,14 @@ async def prune(engine: Engine, call: Call) -> object:
 
 
 async def create(engine: Engine, call: Call) -> None:
-    """``fromSrc=-`` makes an image of the body's archive; pulling (``fromImage``) is not there yet."""
+    """``fromImage`` pulls; ``fromSrc=-`` makes an image of the body's archive."""
     query = call.query
     if query.from_image:
-        raise NotImplementedYet(NO_REGISTRY)
+        await pull_image(engine, call)
+        return
     if query.from_src != "-":
         raise NotImplementedYet("importing from a URL is not there yet: send the archive itself (docker import -)")
-    await _send_messages(
+    await send_messages(
         call,
         engine.images.import_(
             call.stream(),
@@ -81,24 +82,7 @@ async def create(engine: Engine, call: Call) -> None:
 
 
 async def load(engine: Engine, call: Call) -> None:
-    await _send_messages(call, engine.images.load(call.stream(), quiet=call.query.quiet is not False))
-
-
-async def _send_messages(call: Call, messages: AsyncIterator[dict[str, Any]]) -> None:
-    """Each message a line; an error before the first is a status, a later one a message of the stream."""
-    writer = None
-    try:
-        async for message in messages:
-            if writer is None:
-                writer = await call.start(200, JSON)
-            await writer.write(encode(message) + b"\r\n")
-    except ApiError as error:
-        if writer is None:
-            raise
-        detail = {"errorDetail": {"message": error.message}, "error": error.message}
-        await writer.write(encode(detail) + b"\r\n")
-    if writer is None:
-        await call.start(200, JSON)
+    await send_messages(call, engine.images.load(call.stream(), quiet=call.query.quiet is not False))
 
 
 async def save_one(engine: Engine, call: Call) -> None:
@@ -118,10 +102,18 @@ async def _send_archive(engine: Engine, call: Call, names: list[str]) -> None:
         await writer.write(piece)
 
 
-async def not_yet(engine: Engine, call: Call) -> object:
-    raise NotImplementedYet(
-        f"{call.operation.id} is not there yet: images come by docker load and docker import, and leave by docker save"
+async def commit(engine: Engine, call: Call) -> object:
+    query = call.query
+    request = CommitRequest(
+        repo=query.repo or "",
+        tag=query.tag or "",
+        comment=query.comment or "",
+        author=query.author or "",
+        pause=query.pause,
+        changes=query.changes or (),
+        config=call.body,
     )
+    return Answer(201, IdResponse(id=await commit_container(engine.containers, query.container or "", request)))
 
 
 HANDLERS = {
@@ -135,8 +127,5 @@ HANDLERS = {
     "ImageLoad": load,
     "ImageGet": save_one,
     "ImageGetAll": save_several,
-    "ImagePush": not_yet,
-    "ImageSearch": not_yet,
-    "ImageCommit": not_yet,
-    "DistributionInspect": not_yet,
+    "ImageCommit": commit,
 }

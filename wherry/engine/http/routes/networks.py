@@ -1,17 +1,16 @@
-"""The operations on networks: the predefined ones can be read; making more is not there yet."""
+"""The operations on networks."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wherry.api.errors import NotImplementedYet
-from wherry.api.models.networks import NetworkPruneResponse
+from wherry.api.models.networks import NetworkCreateResponse
+from wherry.engine.containers import membership
 from wherry.engine.http.call import Call
+from wherry.engine.http.respond import Answer
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
-
-NOT_YET = "networks of your own are not there yet: use bridge, host, none or container:<id>"
 
 
 async def list_networks(engine: Engine, call: Call) -> object:
@@ -23,20 +22,36 @@ async def inspect_network(engine: Engine, call: Call) -> object:
     return engine.networks.inspect(call.params["id"], names)
 
 
+async def create(engine: Engine, call: Call) -> object:
+    record = await engine.networks.create(call.body)
+    return Answer(201, NetworkCreateResponse(id=record.id))
+
+
+async def delete(engine: Engine, call: Call) -> object:
+    await engine.networks.remove(call.params["id"])
+    return None
+
+
+async def connect(engine: Engine, call: Call) -> object:
+    await membership.connect(engine.containers, call.params["id"], call.body)
+    return None
+
+
+async def disconnect(engine: Engine, call: Call) -> object:
+    await membership.disconnect(engine.containers, call.params["id"], call.body)
+    return None
+
+
 async def prune(engine: Engine, call: Call) -> object:
-    return NetworkPruneResponse()
-
-
-async def not_yet(engine: Engine, call: Call) -> object:
-    raise NotImplementedYet(NOT_YET)
+    return await engine.networks.prune(call.query.filters)
 
 
 HANDLERS = {
     "NetworkList": list_networks,
     "NetworkInspect": inspect_network,
+    "NetworkCreate": create,
+    "NetworkDelete": delete,
+    "NetworkConnect": connect,
+    "NetworkDisconnect": disconnect,
     "NetworkPrune": prune,
-    "NetworkCreate": not_yet,
-    "NetworkDelete": not_yet,
-    "NetworkConnect": not_yet,
-    "NetworkDisconnect": not_yet,
 }

@@ -1,4 +1,4 @@
-"""The operations on the engine itself: ping, version, info, events, df, auth."""
+"""The operations on the engine itself: ping, version, info, events, df."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from wherry.api.errors import BadRequest, NotImplementedYet
+from wherry.api.errors import BadRequest
 from wherry.api.json import encode
 from wherry.api.models.events import EventActor, EventMessage
 from wherry.engine import machine
@@ -43,10 +43,6 @@ async def info(engine: Engine, call: Call) -> object:
     return await machine.info(engine)
 
 
-async def auth(engine: Engine, call: Call) -> object:
-    raise NotImplementedYet("logging in to registries is not there yet: images come by docker load and docker import")
-
-
 async def data_usage(engine: Engine, call: Call) -> object:
     return await machine.data_usage(engine, call.query.type)
 
@@ -61,9 +57,9 @@ async def events(engine: Engine, call: Call) -> object:
     buffered, subscription = engine.events.subscribe()
     try:
         writer = await call.start(200, "application/json")
-        if since is not None:
+        if since is not None or until is not None:
             for event in buffered:
-                if event.time_nano >= since and (until is None or event.time_nano <= until) and keep(event):
+                if event.time_nano >= (since or 0) and (until is None or event.time_nano <= until) and keep(event):
                     await writer.write(_line(event))
         gone = asyncio.ensure_future(call.disconnected())
         timer = asyncio.ensure_future(_sleep_until(until)) if until is not None else None
@@ -115,7 +111,6 @@ HANDLERS = {
     "SystemPingHead": ping_head,
     "SystemVersion": version,
     "SystemInfo": info,
-    "SystemAuth": auth,
     "SystemEvents": events,
     "SystemDataUsage": data_usage,
 }

@@ -42,7 +42,9 @@ class _Errors(msgspec.Struct):
     errors: list[_Reported] | None = None
 
 
-def from_answer(status: int, reason: str, body: bytes, challenges: Sequence[tuple[str, dict[str, str]]]) -> RegistryError:
+def from_answer(
+    status: int, reason: str, body: bytes, challenges: Sequence[tuple[str, dict[str, str]]]
+) -> RegistryError:
     """The error that an answer of status 400 and above stands for, in the words of moby."""
     for scheme, parameters in challenges:
         if scheme == "bearer" and 400 <= status < 500:
@@ -68,7 +70,9 @@ def _reported(code: str, message: str, status: int) -> RegistryError:
     code = _printable(code)
     words = code.lower().replace("_", " ")
     text = f"{words}: {_printable(message) or words}"
-    return Interrupted(text, code=code, status=status) if status >= 500 else RegistryError(text, code=code, status=status)
+    return (
+        Interrupted(text, code=code, status=status) if status >= 500 else RegistryError(text, code=code, status=status)
+    )
 
 
 def _printable(text: str) -> str:

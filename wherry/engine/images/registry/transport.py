@@ -10,10 +10,10 @@ import base64
 import ipaddress
 import os
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import aclosing, suppress
 from typing import NamedTuple, TypeVar
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 from wherry.engine.images.registry.errors import Interrupted, RegistryError, Unreachable
 from wherry.wire.http1 import Data, End, Headers, HttpError, Response, ResponseParser, encode_request_head
@@ -55,6 +55,14 @@ def origin_of(url: str) -> Origin:
     return _origin(_split(url))
 
 
+def join_url(base: str, location: str) -> str:
+    """Where a ``Location`` leads. Raises ``RegistryError`` for what is no URL."""
+    try:
+        return urljoin(base, location)
+    except ValueError:
+        raise RegistryError(f"the registry gave an invalid URL: {location[:200]!r}") from None
+
+
 def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
@@ -73,7 +81,9 @@ def _origin(parts: SplitResult) -> Origin:
 class Answer:
     """An answer whose body is still to be read; ``close`` it, or read it to its end."""
 
-    def __init__(self, url: str, connection: _Connection, response: Response, pending: list[bytes], *, ended: bool) -> None:
+    def __init__(
+        self, url: str, connection: _Connection, response: Response, pending: list[bytes], *, ended: bool
+    ) -> None:
         self.url = url
         self.status = response.status
         self.reason = response.reason
@@ -83,10 +93,11 @@ class Answer:
         self._response = response
         self._pending = pending
         self._ended = ended
+        self._finished = False
         if ended and not pending:
             self._finish()
 
-    async def pieces(self) -> AsyncIterator[bytes]:
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
         """The body as it arrives. Raises ``Interrupted`` when it ends early or stalls."""
         while True:
             while self._pending:
@@ -118,10 +129,16 @@ class Answer:
             self.close()
 
     def close(self) -> None:
-        self._connection.close()
+        """Break it off, unless it is complete."""
+        if not self._finished:
+            self._finished = True
+            self._connection.close()
         self._ended, self._pending = True, []
 
     def _finish(self) -> None:
+        if self._finished:
+            return
+        self._finished = True  # from here on the connection may be somebody else's
         self._connection.done(reusable=self._response.keep_alive)
 
 
@@ -141,15 +158,16 @@ class _Connection:
         self._parser = ResponseParser()
         self._closed = False
 
-    async def send(self, head: bytes, method: str, body: bytes | AsyncIterator[bytes]) -> None:
+    async def send(self, head: bytes, method: str, body: bytes | AsyncGenerator[bytes, None]) -> None:
         self._parser.expect(method)
         self.writer.write(head)
         if isinstance(body, bytes):
             self.writer.write(body)
         else:
-            async for piece in body:
-                self.writer.write(piece)
-                await _in_time(self.writer.drain(), IDLE)
+            async with aclosing(body) as pieces:
+                async for piece in pieces:
+                    self.writer.write(piece)
+                    await _in_time(self.writer.drain(), IDLE)
         await _in_time(self.writer.drain(), IDLE)
 
     async def head(self) -> tuple[Response, list[bytes], bool]:
@@ -216,7 +234,7 @@ class Transport:
         method: str,
         url: str,
         headers: Iterable[tuple[str, str]] = (),
-        body: bytes | AsyncIterator[bytes] = b"",
+        body: bytes | AsyncGenerator[bytes, None] = b"",
         *,
         length: int | None = None,
     ) -> Answer:
@@ -254,7 +272,7 @@ class Transport:
         origin: Origin,
         target: str,
         fields: list[tuple[str, str]],
-        body: bytes | AsyncIterator[bytes],
+        body: bytes | AsyncGenerator[bytes, None],
     ) -> tuple[Response, list[bytes], bool]:
         if connection.proxy is not None and origin.scheme == "http":
             target = f"{origin}{target}"
@@ -352,7 +370,7 @@ def _proxy_for(origin: Origin) -> _Proxy | None:
         return None
     if origin.host == "localhost" or is_loopback(origin.host):
         return None
-    from urllib.request import getproxies_environment, proxy_bypass_environment
+    from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
     proxies = getproxies_environment()
     text = proxies.get(origin.scheme) or proxies.get("all")
@@ -360,7 +378,9 @@ def _proxy_for(origin: Origin) -> _Proxy | None:
         return None
     parts = urlsplit(text if "//" in text else f"http://{text}")
     if parts.scheme != "http" or not parts.hostname:
-        raise RegistryError(f"the proxy {parts.scheme}://{parts.hostname} of the environment is not of a kind known here: http")
+        raise RegistryError(
+            f"the proxy {parts.scheme}://{parts.hostname} of the environment is not of a kind known here: http"
+        )
     headers: tuple[tuple[str, str], ...] = ()
     if parts.username is not None:
         credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
@@ -378,7 +398,11 @@ def is_loopback(host: str) -> bool:
 def _reason(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"tls: failed to verify certificate: {error.verify_message}"
-    if isinstance(error, ssl.SSLError) and error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"):
+    if isinstance(error, ssl.SSLError) and error.reason in (
+        "WRONG_VERSION_NUMBER",
+        "HTTP_REQUEST",
+        "RECORD_LAYER_FAILURE",
+    ):
         return "http: server gave HTTP response to HTTPS client"
     if isinstance(error, ssl.SSLError):
         return f"tls: {error.reason or error}"

@@ -1,0 +1,174 @@
+"""ImageCommit: an image of a container's root filesystem as it stands, volumes not included."""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from wherry.api.errors import ApiError, BadRequest, Conflict, ServerError
+from wherry.api.models.containers import ContainerConfig
+from wherry.engine.blocking import in_thread
+from wherry.engine.containers import difftar, pause
+from wherry.engine.containers.container import Container
+from wherry.engine.containers.merge import merge
+from wherry.engine.containers.registry import Containers
+from wherry.engine.images import instructions, reference
+from wherry.engine.images.config import LARGEST, InvalidConfig, format_time
+from wherry.engine.images.content import ContentError, Slice, free_space, no_space, read_blob, temporary
+from wherry.engine.images.layers import Cancelled, StagedLayer, unpack
+from wherry.engine.images.platform import host_platform
+from wherry.engine.store.rootfs import layer_diff
+
+_FROM_PARENT = ("architecture", "variant", "os", "os.version", "os.features")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitRequest:
+    """``config`` replaces the container's where it says something; ``changes`` are Dockerfile instructions."""
+
+    repo: str = ""
+    tag: str = ""
+    comment: str = ""
+    author: str = ""
+    pause: bool = True
+    changes: Sequence[str] = ()
+    config: ContainerConfig | None = None
+
+
+async def commit(containers: Containers, text: str, request: CommitRequest) -> str:
+    """The new image's id. Running processes are paused meanwhile, unless asked not to.
+
+    Events ``commit`` of the container and ``tag`` of the image. Raises ``NotFound``, ``BadRequest``, ``Conflict``,
+    ``ServerError``.
+    """
+    name = None
+    if request.repo:
+        name = reference.parse(request.repo)
+        if name.digest:
+            raise BadRequest("cannot commit to digest reference")
+        name = (name.with_tag(request.tag) if request.tag else name).tagged()
+    container = containers.find(text)
+    if container.state.dead or container.state.removing:
+        word = "Dead" if container.state.dead else "being removed"
+        raise Conflict(f"You cannot commit container {container.id} which is {word}")
+    config = copy.deepcopy(request.config or container.config)
+    instructions.apply(config, request.changes)
+    merge(config, copy.deepcopy(container.config))
+
+    task = containers.spawn(_commit(containers, container, config, request), f"commit {container.short_id}")
+    id: str = await containers.shielded(task)
+    images = containers.parts.images
+    if name is not None:
+        images.name_image(id, name, action="tag")
+    shown = str(name) if name is not None else ""
+    containers.emit(container, "commit", comment=request.comment, imageID=id, imageRef=shown)
+    return id
+
+
+async def _commit(containers: Containers, container: Container, config: ContainerConfig, request: CommitRequest) -> str:
+    images, rootfs = containers.parts.images, containers.parts.rootfs
+    cancelled = threading.Event()
+    archive = temporary(images.layout, "commit")
+    try:
+        chain = rootfs.layers(container.id)  # topmost first
+        with images.using(chain):
+            paused = request.pause and await _pause(containers, container)
+            try:
+                count = await in_thread(_write, containers, container, archive, cancelled)
+            finally:
+                if paused and container.state.paused:
+                    pause.thaw(containers, container)
+            staged = [await in_thread(_stage, containers, chain, archive, cancelled)] if count else []
+            parent = container.spec.image_id
+            base = await _parent_config(containers, parent)
+            diff_ids = [images.layers[layer].diff_id for layer in reversed(chain)]
+            diff_ids += [layer.row.diff_id for layer in staged]
+            data = _file(base, container, config, request, diff_ids, empty=not staged)
+            return await images.commit(data, staged, parent=parent if base else "")
+    except (difftar.DiffError, InvalidConfig, ContentError, OSError) as error:
+        raise ServerError(f"cannot commit container {container.id}: {error}") from error
+    finally:
+        cancelled.set()
+        archive.unlink(missing_ok=True)
+
+
+async def _pause(containers: Containers, container: Container) -> bool:
+    """Whether it was running and is paused now."""
+    if not container.state.running or container.state.paused:
+        return False
+    with suppress(ApiError):  # ended, or paused by somebody else, in this moment
+        await pause.pause(containers, container.id)
+        return True
+    return False
+
+
+def _write(containers: Containers, container: Container, archive: Path, cancelled: threading.Event) -> int:
+    layout = containers.layout
+
+    def check() -> None:
+        if cancelled.is_set():
+            raise Cancelled
+        if not free_space(layout):
+            raise no_space(layout)
+
+    destinations = [point.destination for point in container.spec.mounts]
+    with open(archive, "wb", buffering=1 << 20) as out:
+        return difftar.write_diff(containers.parts.rootfs.paths(container.id), destinations, out, check=check)
+
+
+def _stage(containers: Containers, chain: Sequence[str], archive: Path, cancelled: threading.Event) -> StagedLayer:
+    images = containers.parts.images
+    parent = chain[0] if chain else ""
+    parent_diff = layer_diff(images.layout, parent) if parent else None
+    source = Slice(archive)
+    try:
+        return unpack(images.layout, source, parent, parent_diff, whiteouts=images.rootfs.overlay, cancelled=cancelled)
+    finally:
+        source.close()
+
+
+async def _parent_config(containers: Containers, image_id: str) -> dict[str, Any]:
+    """The configuration of the container's image; empty where the image is gone."""
+    images = containers.parts.images
+    if images.find(image_id) is None:
+        return {}
+    content: dict[str, Any] = msgspec.json.decode(await in_thread(read_blob, images.layout, image_id, LARGEST))
+    return content
+
+
+def _file(
+    base: dict[str, Any],
+    container: Container,
+    config: ContainerConfig,
+    request: CommitRequest,
+    diff_ids: Sequence[str],
+    *,
+    empty: bool,
+) -> bytes:
+    """The new image's configuration: its parent's history and platform, and one step more."""
+    host, created = host_platform(), format_time(time.time_ns())
+    step: dict[str, Any] = {"created": created, "created_by": " ".join(container.config.cmd or [])}
+    for key, value in (("author", request.author), ("comment", request.comment), ("empty_layer", empty)):
+        if value:
+            step[key] = value
+    content: dict[str, Any] = {"architecture": host.architecture, "os": host.os}
+    content |= {key: base[key] for key in _FROM_PARENT if base.get(key)}
+    content |= {
+        "author": request.author or base.get("author", ""),
+        "comment": request.comment,
+        "config": msgspec.to_builtins(config),
+        "container": container.id,
+        "container_config": msgspec.to_builtins(container.config),
+        "created": created,
+        "history": [*(base.get("history") or []), step],
+        "rootfs": {"type": "layers", "diff_ids": list(diff_ids)},
+    }
+    return msgspec.json.encode({key: value for key, value in content.items() if value != ""}, order="sorted")

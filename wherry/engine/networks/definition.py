@@ -1,0 +1,197 @@
+"""What NetworkCreate asks for, checked and made a network's row. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
+
+from msgspec import UNSET
+
+from wherry.api.errors import BadRequest, Forbidden, NotFound, NotImplementedYet, Unavailable
+from wherry.api.models.networks import IPAM, IPAMConfig, NetworkCreateRequest
+from wherry.engine.networks.netlink import NAME_LIMIT
+from wherry.engine.networks.records import BRIDGE, HOST, NULL, NetworkRecord
+
+PREDEFINED = ("bridge", "host", "none", "default")
+_BRIDGE_NAME = "com.docker.network.bridge.name"
+_ICC = "com.docker.network.bridge.enable_icc"
+_MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
+_HOST_BINDING = "com.docker.network.bridge.host_binding_ipv4"
+_MTU = "com.docker.network.driver.mtu"
+_INTERFACE = re.compile(r"[^\s/:\x00-\x1f]+\Z")
+_TRUE = ("1", "t", "T", "TRUE", "true", "True")
+_FALSE = ("0", "f", "F", "FALSE", "false", "False")
+
+
+def define(request: NetworkCreateRequest, id: str, created: int, others: Iterable[NetworkRecord]) -> NetworkRecord:
+    """The row of a new network, without a bridge's name or a subnet where none was asked for.
+
+    Raises ``BadRequest``, ``Forbidden`` (predefined, or in conflict with one of ``others``), ``NotFound`` (a driver),
+    ``NotImplementedYet``, ``Unavailable`` (a swarm's).
+    """
+    name = request.name
+    if name in PREDEFINED:
+        raise Forbidden(f"operation is not permitted on predefined {name} network ")
+    if not name.strip():
+        raise BadRequest("invalid name: name is empty")
+    if any(ord(letter) < 32 for letter in name) or "/" in name or len(name) > 255:
+        raise BadRequest(f"invalid name: {name!r}")
+    _check_kind(request)
+    options = request.options or {}
+    record = NetworkRecord(
+        id=id,
+        name=name,
+        driver=BRIDGE,
+        created=created,
+        labels=dict(request.labels or {}),
+        options=dict(options),
+        internal=request.internal,
+        attachable=request.attachable,
+        bridge=_interface(options.get(_BRIDGE_NAME, "")),
+        icc=_boolean(options, _ICC),
+        masquerade=_boolean(options, _MASQUERADE),
+        host_binding=_host_binding(options),
+        mtu=_mtu(options),
+        pending=True,
+    )
+    _addresses(record, request.ipam or IPAM())
+    _check_conflicts(record, others)
+    return record
+
+
+def _check_kind(request: NetworkCreateRequest) -> None:
+    driver = request.driver or BRIDGE
+    if driver in (HOST, NULL):
+        raise Forbidden(f'only one instance of "{driver}" network is allowed')
+    if driver == "overlay" or request.scope in ("swarm", "global") or request.ingress:
+        raise Unavailable(
+            'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm '
+            "and try again."
+        )
+    if driver != BRIDGE:
+        raise NotFound(f'plugin "{driver}" not found')
+    if request.scope not in ("", "local"):
+        raise BadRequest(f"invalid scope: {request.scope}")
+    if request.config_only or (request.config_from is not None and request.config_from.network):
+        raise NotImplementedYet(
+            "networks made from a configuration of another are not there: give the settings directly"
+        )
+    if request.enable_ipv4 is False:
+        raise NotImplementedYet("networks without IPv4 are not there yet")
+    if request.enable_ipv6:
+        raise NotImplementedYet("IPv6 networks are not there yet: leave EnableIPv6 out")
+
+
+def _boolean(options: Mapping[str, str], key: str) -> bool:
+    text = options.get(key)
+    if text in (None, "") or text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    raise BadRequest(f'invalid value for {key}: "{text}" is not true or false')
+
+
+def _interface(name: str) -> str:
+    if name and (len(name.encode()) > NAME_LIMIT or not _INTERFACE.match(name) or name in (".", "..")):
+        raise BadRequest(f'invalid bridge name: "{name}"')
+    return name
+
+
+def _host_binding(options: Mapping[str, str]) -> str:
+    text = options.get(_HOST_BINDING, "")
+    if not text:
+        return ""
+    try:
+        return str(IPv4Address(text))
+    except ValueError:
+        raise BadRequest(f'invalid value for {_HOST_BINDING}: "{text}"') from None
+
+
+def _mtu(options: Mapping[str, str]) -> int:
+    text = options.get(_MTU, "")
+    if not text:
+        return 0
+    if not re.fullmatch(r"[0-9]{1,5}", text) or (int(text) and not 68 <= int(text) <= 65535):
+        raise BadRequest(f'invalid value for {_MTU}: "{text}"')
+    return int(text)
+
+
+def _addresses(record: NetworkRecord, ipam: IPAM) -> None:
+    if ipam.driver not in ("", "default"):
+        raise NotFound(f'plugin "{ipam.driver}" not found')
+    record.ipam_options = None if ipam.options is None else dict(ipam.options)
+    pools = [pool for pool in ipam.config or () if pool.subnet or pool.ip_range or pool.gateway]
+    if not pools:
+        return
+    if len(pools) > 1:
+        raise BadRequest("a bridge network has one IPv4 subnet")
+    _pool(record, pools[0])
+
+
+def _pool(record: NetworkRecord, pool: IPAMConfig) -> None:
+    if not pool.subnet:
+        raise BadRequest("invalid network config:\ninvalid subnet : a gateway or an ip-range needs a subnet")
+    subnet = _net(pool.subnet, "subnet")
+    if (
+        subnet.prefixlen > 30
+        or subnet.prefixlen < 8
+        or subnet.is_loopback
+        or subnet.is_multicast
+        or subnet.is_link_local
+    ):
+        raise BadRequest(f"invalid network config:\ninvalid subnet {subnet}: not a subnet for containers")
+    record.subnet = str(subnet)
+    record.subnet_given = True
+    if pool.ip_range:
+        ip_range = _net(pool.ip_range, "ip-range", strict=False)
+        if not ip_range.subnet_of(subnet):
+            raise BadRequest(f"invalid network config:\ninvalid ip-range {pool.ip_range}: it is not in subnet {subnet}")
+        record.ip_range = str(ip_range)
+    if pool.gateway:
+        record.gateway_address = str(_member(pool.gateway, subnet, "gateway"))
+    if pool.auxiliary_addresses is not UNSET:
+        record.auxiliary = {
+            name: str(_member(text, subnet, f"auxiliary address {name}"))
+            for name, text in (pool.auxiliary_addresses or {}).items()
+        }
+
+
+def _net(text: str, what: str, *, strict: bool = True) -> IPv4Network:
+    """``text`` in CIDR form; a strict one has no bits set behind its prefix."""
+    try:
+        if "/" not in text:
+            raise ValueError
+        net = IPv4Network(text, strict=False)
+    except ValueError:
+        try:
+            IPv6Network(text, strict=False)
+        except ValueError:
+            raise BadRequest(f"invalid network config:\ninvalid {what} {text}: invalid CIDR block notation") from None
+        raise NotImplementedYet(f"IPv6 networks are not there yet: {what} {text}") from None
+    if strict and str(net.network_address) != text.partition("/")[0]:
+        raise BadRequest(f"invalid network config:\ninvalid {what} {text}: it should be {net}")
+    return net
+
+
+def _member(text: str, subnet: IPv4Network, what: str) -> IPv4Address:
+    try:
+        address = IPv4Address(text)
+    except ValueError:
+        raise BadRequest(f"invalid network config:\ninvalid {what} {text}: invalid address") from None
+    if address not in subnet:
+        raise BadRequest(f"invalid network config:\ninvalid {what} {text}: it is not in subnet {subnet}")
+    if address in (subnet.network_address, subnet.broadcast_address):
+        raise BadRequest(f"invalid network config:\ninvalid {what} {text}: it is the subnet's own")
+    return address
+
+
+def _check_conflicts(record: NetworkRecord, others: Iterable[NetworkRecord]) -> None:
+    for other in others:
+        if record.subnet and other.subnet and record.network.overlaps(other.network):
+            raise Forbidden("Pool overlaps with other one on this address space")
+        if record.bridge and record.bridge == other.bridge:
+            raise Forbidden(
+                f"cannot create network {record.id} ({record.bridge}): conflicts with network {other.id} ({other.bridge}): "
+                "networks have same bridge name"
+            )
