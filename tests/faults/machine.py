@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sqlite3
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,9 @@ class CrashEngine(Engine):
         super().__init__("wherry", root, self._spawn(root), "1.43", "")
         self._until_ready()
 
-    def _spawn(self, root: Path) -> subprocess.Popen[bytes]:
+    def _spawn(self, root: Path, *options: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            wherry_command(root), stdout=self._log, stderr=self._log, stdin=subprocess.DEVNULL, cwd=REPOSITORY
+            wherry_command(root, *options), stdout=self._log, stderr=self._log, stdin=subprocess.DEVNULL, cwd=REPOSITORY
         )
 
     def _until_ready(self) -> None:
@@ -44,8 +45,8 @@ class CrashEngine(Engine):
         self.process.kill()
         self.process.wait()
 
-    def boot(self) -> None:
-        self.process = self._spawn(self.root)
+    def boot(self, *options: str) -> None:
+        self.process = self._spawn(self.root, *options)
         self._until_ready()
 
     def restart(self) -> None:
@@ -70,16 +71,17 @@ class CrashEngine(Engine):
         return os.listdir(f"/proc/{self.pid}/fd")
 
     def end(self) -> None:
-        """Kill everything and take it off the machine, whatever a test has broken."""
+        """Take everything off the machine, whatever a test has broken."""
         try:
-            if self.process.poll() is not None:
-                self.boot()
+            self.crash()
+            self.boot("--stop-containers")
             self.remove_all()
-            eventually(lambda: not leavings(self), within=15)
-        finally:
             end_process(self.process)
+        finally:
+            self.process.kill()
+            self.process.wait()
             self._log.close()
-            _sweep(self.layout)
+            _sweep(self)
 
     def lines(self, container: str, **query: Any) -> list[int]:
         """The numbers in a container's log."""
@@ -191,18 +193,24 @@ def _processes(engine: CrashEngine) -> list[str]:
         except OSError:
             continue
         ours = str(engine.root) in command and "wherry.cli" not in command
-        if (ours and command) or f"/wherry-{engine.layout.tag}/" in groups:
+        # one without a command line is dead, and only waits to be reaped
+        if command and (ours or f"/wherry-{engine.layout.tag}/" in groups):
             found.append(f"{name} {command} {groups}")
     return found
 
 
-def _sweep(layout: Layout) -> None:
-    """After the engine's end: the bridge and the control group of its own."""
-    for group in [*Path("/sys/fs/cgroup").glob(f"*/wherry-{layout.tag}"), Path(f"/sys/fs/cgroup/wherry-{layout.tag}")]:
-        if group.is_dir():
-            try:
-                group.rmdir()
-            except OSError:
-                pass
-    if Path(f"/sys/class/net/wh-{layout.tag}").exists():
-        subprocess.run(["ip", "link", "delete", f"wh-{layout.tag}"], check=False)
+def _sweep(engine: CrashEngine) -> None:
+    """What an engine that works has taken away by itself."""
+    for process in _processes(engine):
+        with suppress(ProcessLookupError):
+            os.kill(int(process.split()[0]), signal.SIGKILL)
+    for mount in reversed([place for place in _mounts() if place.startswith(f"{engine.root}/")]):
+        subprocess.run(["umount", "--lazy", mount], check=False)
+    tag = engine.layout.tag
+    for group in [*Path("/sys/fs/cgroup").glob(f"*/wherry-{tag}"), Path(f"/sys/fs/cgroup/wherry-{tag}")]:
+        for directory, _, _ in os.walk(group, topdown=False):
+            with suppress(OSError):
+                os.rmdir(directory)
+    for link in os.listdir("/sys/class/net"):
+        if link.startswith((f"wh-{tag}", f"v{tag}")):
+            subprocess.run(["ip", "link", "delete", link], check=False)

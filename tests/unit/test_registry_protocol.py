@@ -131,8 +131,13 @@ def test_a_slow_reader_gets_the_newest_step_only_and_every_word() -> None:
             raise ServerError("at the end")
 
         messages: list[Any] = []
+
+        async def read() -> None:
+            async for message in progress.during(busy):
+                messages.append(message)
+
         with pytest.raises(ServerError, match="at the end"):
-            messages += [message async for message in progress.during(busy)]
+            await read()
         assert [message["status"] for message in messages] == ["Downloading", "Download complete"]
         assert messages[0]["progressDetail"] == {"current": 999, "total": 1000}
 
@@ -263,10 +268,9 @@ def test_a_token_that_is_refused_is_asked_for_anew_once() -> None:
             fake.blobs[digest(b"x")] = b"x"
             place = await repository(fake, ANN)
             await blob(place, digest(b"x"))
-            refused = [True]
             challenge = f'Bearer realm="{tokens.url}/token",service="fake",error="invalid_token"'
-            once = lambda asked: refused and refused.pop() and refusal(401, "X", WWW_Authenticate=challenge)  # noqa: E731
-            fake.hooks.insert(0, once)
+            once = [refusal(401, "X", WWW_Authenticate=challenge)]
+            fake.hooks.insert(0, lambda asked: once.pop() if once else None)
             assert await blob(place, digest(b"x")) == b"x"
             assert len(tokens.asked) == 2
             fake.hooks.insert(0, lambda asked: refusal(401, "X", WWW_Authenticate=challenge))

@@ -195,7 +195,7 @@ async def start_attached(containers: Containers, instance: Exec, options: ExecSt
 async def _start(
     containers: Containers, instance: Exec, options: ExecStartConfig, output: object, *, stdin: bool
 ) -> None:
-    container, config = instance.container, instance.config
+    container = instance.container
     run = container.run
     assert callable(output)
     containers.emit(container, f"exec_start: {instance.line}", execID=instance.id)

@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 
 from wherry.engine.blocking import in_thread
-from wherry.engine.containers import rotation, strays
+from wherry.engine.containers import health, rotation, strays
 from wherry.engine.containers.container import Container
 from wherry.engine.containers.create import discard
 from wherry.engine.containers.delete import remove_container
@@ -128,6 +128,7 @@ def _adopt(containers: Containers, container: Container, run: Run) -> None:
     containers.save(container)
     if run.attachment is not None:
         container.attachable.set()
+    health.begin(containers, container, run)
     containers.spawn(watch_process(containers, container, run), f"watch of {container.short_id}", waits=True)
     if containers.exits is not None and (code := containers.exits.read(container.id)) is not None:
         exited(containers, container.id, code)
@@ -148,6 +149,7 @@ async def _record_end(containers: Containers, container: Container) -> None:
     state.pid = state.pid_start = state.conmon_pid = 0
     state.run_id = state.sandbox = ""
     state.ports = {}
+    health.end(container)
     containers.save(container)
     await clean_up(containers, container, bundle)
     container.ended_unseen = True

@@ -171,6 +171,12 @@ def remove_own(name: str, mac: str) -> None:
             host.send(netlink.delete_link(link.index))
 
 
+def exists(name: str) -> bool:
+    """Whether there is a link of this name. Raises ``OSError``."""
+    with Netlink() as host:
+        return host.link(name) is not None
+
+
 def link_names(prefix: str) -> list[str]:
     """The host's links whose names begin so. Raises ``OSError``."""
     with Netlink() as host:

@@ -101,7 +101,7 @@ class Networks:
                 if network.pending:
                     await in_thread(bridge.remove_own, network.bridge, self._mac(network))
                     catalog.forget_network(network)
-                elif network.id in used or bool(await in_thread(bridge.link_names, network.bridge)):
+                elif network.id in used or await in_thread(bridge.exists, network.bridge):
                     await self._ensure(network, restore=True)
                     restored = True
             except (ApiError, OSError) as error:
@@ -131,7 +131,7 @@ class Networks:
         await in_thread(bridge.sweep, self._layout.netns, set(), f"v{self._tag}", set())
         # the bridges go last: as long as they are there, recover looks for the rest
         bridges = {record.bridge: self._mac(record) for record in self._catalog.visible() if record.driver == BRIDGE}
-        there = [name for name in bridges if await in_thread(bridge.link_names, name)]
+        there = [name for name in bridges if await in_thread(bridge.exists, name)]
         if there:
             try:
                 await self._rules.remove()

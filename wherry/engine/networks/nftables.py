@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from wherry.engine.memory import release_memory
+
 _LIBRARY = "libnftables.so.1"
 _OUTPUT_HANDLE, _OUTPUT_JSON = 1 << 3, 1 << 4
 
@@ -18,7 +20,7 @@ class NftError(Exception):
 
 
 class Nft:
-    """One context of the library, in the network namespace of the thread that first uses it.
+    """The library, in the network namespace of the thread that calls.
 
     Calls block and are taken one at a time; any thread may make them. A text of several commands is one transaction.
     """
@@ -50,9 +52,14 @@ class Nft:
 
     def close(self) -> None:
         with self._lock:
-            if self._library is not None and self._context is not None:
-                self._library.nft_ctx_free(self._context)
-            self._context = None
+            self._forget()
+
+    def _forget(self) -> None:
+        """A context keeps every rule of the machine, tens of MiB of them on some; a new one costs 0.1 ms."""
+        if self._library is not None and self._context is not None:
+            self._library.nft_ctx_free(self._context)
+            release_memory()
+        self._context = None
 
     def _run(self, commands: str, flags: int) -> bytes:
         with self._lock:
@@ -62,6 +69,7 @@ class Nft:
             failed = library.nft_run_cmd_from_buffer(context, commands.encode())
             output: bytes = library.nft_ctx_get_output_buffer(context)
             errors: bytes = library.nft_ctx_get_error_buffer(context)
+            self._forget()
             if failed:
                 # the library repeats the command below its message, with marks: the first line says it all
                 text = errors.decode(errors="replace").strip()

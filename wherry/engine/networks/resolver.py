@@ -435,6 +435,8 @@ class Service:
 
 def main(path: str) -> None:
     """Take the place at ``path``, leave the starter's foreground, and serve. The starter reads ``ready`` or an error."""
+    if os.fork():  # whoever started this waits for its child; and a socket names the process that listens
+        os._exit(0)
     directory, name = os.path.split(path)
     # by descriptor, for a socket's path may have 108 bytes only
     place = os.open(directory, os.O_PATH | os.O_DIRECTORY)
@@ -452,10 +454,8 @@ def main(path: str) -> None:
     listener.listen(8)
     listener.setblocking(False)
     os.close(place)
-    if os.fork():
-        sys.stdout.write("ready")
-        sys.stdout.flush()
-        os._exit(0)
+    sys.stdout.write("ready")
+    sys.stdout.flush()
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
