@@ -245,7 +245,9 @@ async def _serve(
 ) -> int:
     from wherry.engine.engine import Engine as Core
     from wherry.engine.engine import EngineError
+    from wherry.engine.memory import release_memory_soon, share_memory
 
+    share_memory()
     try:
         engine = Core(data_root, exec_root, **options)
     except EngineError as error:
@@ -266,6 +268,7 @@ async def _serve(
     for warning in engine.warnings:
         log.warning("%s", warning)
     ready()
+    release_memory_soon()
     await stop.wait()
     await engine.close(stop_containers=stop_containers)
     return 0

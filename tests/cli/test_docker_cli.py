@@ -77,7 +77,7 @@ def test_exit_code_125_for_an_unknown_image(docker: Docker) -> None:
 def test_ps(docker: Docker, idle: Idle) -> None:
     container = idle("up", "-p", "127.0.0.1::80", "--label", "a=b")
     assert docker.ok("run", "--name", "ended", "busybox", "true") == ""
-    rows = [json.loads(line) for line in docker.ok("ps", "--no-trunc", "--format", "json").splitlines()]
+    rows = [json.loads(line) for line in docker.ok("ps", "--no-trunc", "--format", "{{json .}}").splitlines()]
     assert [(row["Names"], row["ID"], row["State"], row["Image"]) for row in rows] == [
         ("up", container, "running", "busybox")
     ]
@@ -257,7 +257,7 @@ def test_cp(docker: Docker, idle: Idle, tmp_path: Path) -> None:
 
 def test_stats_and_events(docker: Docker, idle: Idle) -> None:
     idle("measured")
-    row = json.loads(docker.ok("stats", "--no-stream", "--format", "json", "measured"))
+    row = json.loads(docker.ok("stats", "--no-stream", "--format", "{{json .}}", "measured"))
     assert row["Name"] == "measured"
     assert re.match(r"[\d.]+[KMG]?i?B / ", row["MemUsage"])
     seen = docker.ok(

@@ -188,8 +188,13 @@ def test_CRE22c_the_mount_point_may_be_asked_for(engine: Engine, tmp_path: Path)
 def test_CRE22e_options_of_another_type(engine: Engine, mount: dict[str, Any]) -> None:
     body = {"Image": "busybox", "HostConfig": {"Mounts": [mount]}}
     answer = engine.http.post("/containers/create", json=body)
-    assert answer.status == 400, answer
-    assert engine.containers() == []
+    if engine.is_dockerd and mount["Type"] == "volume":  # 20.10 looks at a volume's other options only
+        assert answer.status == 201
+        engine.remove_all()
+        assert engine.http.delete("/volumes/optioned-volume").status == 204
+    else:
+        assert answer.status == 400, answer
+        assert engine.containers() == []
     if not engine.is_dockerd:  # 24 lets older clients have it
         assert engine.http.post("/containers/create", json=body, prefix="/v1.41").status == 201
         engine.remove_all()

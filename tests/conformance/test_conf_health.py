@@ -36,7 +36,9 @@ def actions(engine: Engine, container: str) -> list[str]:
         return [event["Action"] for event in events.json_values()]
 
 
-@pytest.mark.parametrize("test", [["CMD", "test", "-e", "/etc/passwd"], ["CMD-SHELL", "test -e /etc/passwd && echo fine"]])
+@pytest.mark.parametrize(
+    "test", [["CMD", "test", "-e", "/etc/passwd"], ["CMD-SHELL", "test -e /etc/passwd && echo fine"]]
+)
 def test_HEA1a_forms_of_a_test(engine: Engine, test: list[str]) -> None:
     container = checked(engine, test)
     assert health(engine, container)["Status"] in ("starting", "healthy")
@@ -93,8 +95,7 @@ def test_HEA4a_probes_are_told_as_execs(engine: Engine) -> None:
     container = checked(engine, ["CMD", "true"])
     becomes(engine, container, "healthy")
     seen = eventually(lambda: "exec_die" in (a := actions(engine, container)) and a)
-    assert {"exec_create: true", "exec_die"} <= set(seen)
-    assert any(action.startswith("exec_start: true") for action in seen)
+    assert {"exec_create", "exec_start", "exec_die"} <= {action.partition(":")[0] for action in seen}
 
 
 def test_HEA4b_changes_are_told_once(engine: Engine) -> None:

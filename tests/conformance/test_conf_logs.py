@@ -71,7 +71,9 @@ def test_LOG7b_follow_of_a_stopped_one_ends_at_once(engine: Engine) -> None:
 
 def test_LOG8abd_rotated_and_compressed_files_are_read(engine: Engine) -> None:
     log = {"Type": "json-file", "Config": {"max-size": "8k", "max-file": "4", "compress": "true"}}
-    script = "i=0; while [ $i -lt 1200 ]; do i=$((i+1)); echo line $i; [ $((i % 40)) = 0 ] && usleep 30000; done; sleep 1"
+    script = (
+        "i=0; while [ $i -lt 1200 ]; do i=$((i+1)); echo line $i; [ $((i % 40)) = 0 ] && usleep 30000; done; sleep 1"
+    )
     container = ended(engine, script, HostConfig={"LogConfig": log})
     directory = Path(engine.inspect(container)["LogPath"]).parent
     eventually(lambda: list(directory.glob("*.gz")), what="compressed files")

@@ -122,7 +122,7 @@ def test_by_digest_and_all_tags(store: Store) -> None:
         assert (image.repo_tags, len(image.repo_digests)) == ([], 1)
         fake.hooks.append(lambda a: Reply(body=b'{"tags": ["one", "two"]}') if a.path.endswith("tags/list") else None)
         said = words(await fetch(store, name))
-        assert f"{short(gzip.compress(A))}: Already exists" in said or short(gzip.compress(A)) not in str(said)
+        assert sum(text.endswith("Already exists") for text in said) == 1
         assert store.images.get(f"{name}:one").id == image.id
         assert store.images.get(f"{name}:two").repo_digests == [f"{name}@{second['digest']}"]
 
@@ -334,7 +334,7 @@ def wrong_type_of_entry(fake: FakeRegistry) -> str:
         (missing_layer, "layers from manifest don't match image configuration"),
         (absent_blob, "blob unknown"),
         (not_an_archive, "failed to register layer"),
-        (climbing_layer, ""),
+        (climbing_layer, 'is outside of "/"'),
         (bomb, "No space left"),
         (wrong_config, "config verification failed"),
         (config_without_layers, "no RootFS key"),
@@ -353,13 +353,10 @@ def test_a_hostile_registry_is_refused_and_leaves_nothing(
         honest(fake)
         tag = trick(fake)
         before = store.content()
-        if trick is climbing_layer:  # kept inside the layer, as "/../.." is "/"
+        with pytest.raises(ApiError, match=why):
             await fetch(store, f"{fake.domain}/app", tag=tag)
-        else:
-            with pytest.raises(ApiError, match=why):
-                await fetch(store, f"{fake.domain}/app", tag=tag)
-            assert store.content() == before
-            assert store.images.all() == []
+        assert store.content() == before
+        assert store.images.all() == []
         assert not canary.exists()
 
     run(work)
@@ -471,7 +468,7 @@ def test_layers_are_mounted_from_a_repository_that_has_them(store: Store) -> Non
 def test_an_upload_that_breaks_is_begun_again(store: Store) -> None:
     async def work(fake: FakeRegistry) -> None:
         await import_(store.images, A, repo=f"{fake.domain}/mine", tag="v1")
-        broken = [Reply(500), Reply(body=b"", headers={"Content-Length": "5"}, cut=0)]
+        broken = [Reply(500), Reply(502)]
         fake.hooks.append(lambda a: broken.pop() if a.method == "PATCH" and broken else None)
         said = words(await send(store, f"{fake.domain}/mine:v1"))
         assert sum("Retrying" in text for text in said) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 from functools import cache
 from typing import Any
 
@@ -19,6 +20,28 @@ def release_memory() -> None:
     """Give freed memory back to the system, where the C library can. Blocks for some 0.1 ms, more after large frees."""
     if (libc := _libc()) is not None:
         libc.malloc_trim(0)
+
+
+def release_memory_soon() -> None:
+    """The same in a second, once for all that ask meanwhile: what is given back at once has to be taken anew."""
+    global _pending
+    with _lock:
+        if not _pending:
+            _pending = True
+            timer = threading.Timer(1.0, _release)
+            timer.daemon = True
+            timer.start()
+
+
+def _release() -> None:
+    global _pending
+    with _lock:
+        _pending = False
+    release_memory()
+
+
+_pending = False
+_lock = threading.Lock()
 
 
 def share_memory() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from wherry.engine.memory import release_memory
+from wherry.engine.memory import release_memory_soon
 
 _LIBRARY = "libnftables.so.1"
 _OUTPUT_HANDLE, _OUTPUT_JSON = 1 << 3, 1 << 4
@@ -58,7 +58,7 @@ class Nft:
         """A context keeps every rule of the machine, tens of MiB of them on some; a new one costs 0.1 ms."""
         if self._library is not None and self._context is not None:
             self._library.nft_ctx_free(self._context)
-            release_memory()
+            release_memory_soon()
         self._context = None
 
     def _run(self, commands: str, flags: int) -> bytes:
