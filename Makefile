@@ -5,6 +5,7 @@
 #   make stop         end that engine (containers live on, unless KILL=1)
 #   make setup-test   what the tests need on top (Debian's docker.io, without its service); run by make test
 #   make test         all tests; ARGS="tests/conformance -k WAI" for some
+#   make rules        which rules of behaviour hold, and where: docs/rules.md
 #   make check        format, lint, types, import rules
 #   make bench        Wherry beside dockerd and bare crun
 
@@ -17,7 +18,7 @@ export WHERRY_SOCKET ?= /run/wherry/wherry.sock
 export WHERRY_DATA_ROOT ?= /var/lib/wherry
 export WHERRY_EXEC_ROOT ?= /run/wherry
 
-.PHONY: setup run stop setup-test test check bench
+.PHONY: setup run stop setup-test test rules check bench
 
 setup:
 	@scripts/setup.sh $(if $(DEBIAN),debian)
@@ -33,6 +34,9 @@ setup-test:
 
 test: setup-test
 	$(SUDO) $(PYTHON) -m pytest $(ARGS)
+
+rules: setup-test
+	$(SUDO) $(PYTHON) scripts/rules.py $(ARGS)
 
 check:
 	@scripts/setup.sh dev

@@ -54,9 +54,11 @@ make_venv() {
   fi
 }
 
-# Without systemd (containers, small virtual machines) nobody mounts the cgroup controllers.
+# Without systemd (containers, small virtual machines) nobody mounts the cgroup controllers, or only some: crun refuses a
+# hybrid set-up with controllers on the v2 side. cgroupfs-mount mounts just what is missing.
 mount_cgroups() {
-  grep -qE '^[^ ]+ /sys/fs/cgroup[ /]' /proc/mounts && return 0
+  [ -d /run/systemd/system ] && return 0
+  [ "$(stat -f -c %T /sys/fs/cgroup 2>/dev/null)" = cgroup2fs ] && return 0
   if command -v cgroupfs-mount >/dev/null && as_root cgroupfs-mount; then say "mounted the cgroup controllers"
   else could_not "mount the cgroup controllers: limits and statistics will be missing"
   fi

@@ -9,8 +9,8 @@ scripts/setup.sh
 policy=/usr/sbin/policy-rc.d
 forward_policy() { command -v iptables >/dev/null && as_root iptables -S FORWARD 2>/dev/null | sed -n 's/^-P FORWARD //p'; }
 
-install_docker() {
-  command -v dockerd >/dev/null && return 0
+# Packages that bring services: none is started, and none will be at the next boot.
+install_quietly() {
   local kept="" before
   before=$(forward_policy || true)
   if [ -e "$policy" ]; then
@@ -18,18 +18,18 @@ install_docker() {
     as_root cp -p "$policy" "$kept"
   fi
   printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null && as_root chmod 755 "$policy"
-  install_packages docker.io
+  install_packages docker.io docker-registry
   if [ -n "$kept" ]; then as_root mv "$kept" "$policy"; else as_root rm -f "$policy"; fi
   # The package enables its service for the next boot; the tests start their own dockerd.
   if [ -d /run/systemd/system ]; then
-    as_root systemctl disable --quiet docker.service docker.socket containerd.service 2>/dev/null || true
-    say "docker.io's and containerd's services are left disabled; enable them yourself if you want them"
+    as_root systemctl disable --quiet docker.service docker.socket containerd.service docker-registry.service 2>/dev/null || true
+    say "the services of docker.io, containerd and docker-registry are left disabled; enable them yourself if you want them"
   fi
   if [ -n "$before" ] && [ "$(forward_policy || true)" != "$before" ]; then as_root iptables -P FORWARD "$before"; fi
 }
 
-install_docker
-install_packages iptables iproute2 procps util-linux runc
+if ! command -v dockerd >/dev/null || ! command -v docker-registry >/dev/null; then install_quietly; fi
+install_packages iptables iproute2 procps util-linux runc skopeo openssl
 make_venv dev,test
 command -v docker >/dev/null || could_not "find a docker command line"
 finish

@@ -212,6 +212,13 @@ def _roots(data_root: Path | str | None, exec_root: Path | str | None) -> tuple[
     return data, EXEC_ROOT.with_name(f"wherry-{Layout(data, EXEC_ROOT).tag}")
 
 
+def fsck(data_root: Path) -> list[str]:
+    """Rebuild an engine's rows from its data root; what was done, a line each. Raises ``RuntimeError``."""
+    from wherry.engine.fsck import fsck as rebuild
+
+    return rebuild(data_root)
+
+
 def serve(
     hosts: Sequence[str],
     data_root: Path,

@@ -157,6 +157,12 @@ def test_ARC6ad_compressed_bodies(engine: Engine, compress: Any) -> None:
     assert content(engine, container, "/tmp/f") == b"content"
 
 
+def test_ARC6c_garbage(engine: Engine) -> None:
+    container = engine.create("true")
+    answer = put(engine, container, "/tmp", b"this is no tar" * 100)
+    assert (answer.status, "unexpected EOF" in answer.message) == (500, True), answer
+
+
 def test_ARC7b_names_outside(engine: Engine) -> None:
     container = engine.create("true")
     answer = put(engine, container, "/tmp", tar_of(("../../esc", b"x", {})))

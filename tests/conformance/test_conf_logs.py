@@ -48,8 +48,8 @@ def test_LOG6a_other_times_are_an_error(engine: Engine, value: str) -> None:
     container = ended(engine, "echo x")
     for name in ("since", "until"):
         answer = engine.http.get(f"/containers/{container}/logs?stdout=1&{name}={value}")
-        assert answer.status in (400, 500)
-        assert value.split("-")[0] in answer.message
+        assert answer.status == 500
+        assert answer.message == f'strconv.ParseInt: parsing "{value}": invalid syntax'
 
 
 def test_LOG6d_fractions_are_padded_on_the_right(engine: Engine) -> None:

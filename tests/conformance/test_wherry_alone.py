@@ -12,10 +12,8 @@ from tests.support.http import eventually
 from tests.support.machine import Holdings, holdings
 
 NOT_YET = [
-    ("POST", "/images/create?fromImage=busybox&tag=latest", None),
     ("POST", "/build", b""),
     ("POST", "/networks/create", {"Name": "mine"}),
-    ("POST", "/images/busybox/push?tag=x", None),
     ("POST", "/session", None),
 ]
 

@@ -186,8 +186,8 @@ class FakeRegistry:
         self.most_sending = max(self.most_sending, self.sending)
         try:
             step = max(1, len(data) // 10) if reply.hold else len(data) or 1
-            for start in range(0, len(data), step):
-                writer.write(data[start : start + step])
+            for place in range(0, len(data), step):
+                writer.write(data[place : place + step])
                 await writer.drain()
                 await asyncio.sleep(reply.hold)
         finally:

@@ -9,6 +9,7 @@ import click
 COMMANDS = {
     "serve": ("wherry.cli.serve", "Run an engine."),
     "doctor": ("wherry.cli.doctor", "What this machine gives, and what to install."),
+    "fsck": ("wherry.cli.fsck", "Rebuild an engine's database from its data root."),
     "run": ("wherry.cli.run", "Run a command in a new container."),
     "exec": ("wherry.cli.run", "Run a command in a running container."),
     "ps": ("wherry.cli.containers", "List containers."),

@@ -22,6 +22,7 @@ from wherry.engine.oci.errors import NOT_EXECUTABLE, RuntimeFailure
 from wherry.engine.oci.exec import ExecProcess
 from wherry.engine.oci.spec import build_exec_process
 from wherry.engine.oci.users import resolve_user
+from wherry.engine.oci.warm import warm_cgroups
 from wherry.engine.streams import Duplex
 from wherry.wire.detach import DetachScanner
 from wherry.wire.frames import STDERR, STDOUT, encode_frame_header
@@ -65,6 +66,7 @@ def create(containers: Containers, reference: str, config: ExecConfig) -> str:
     container = containers.find(reference)
     _check_running(container, reference)
     detach_keys(config.detach_keys)
+    containers.spawn(warm_cgroups(), "warming up")  # a start mostly follows at once
     instance = Exec(container, config)
     _forget_old(containers)
     container.execs[instance.id] = instance

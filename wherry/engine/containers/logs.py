@@ -1,7 +1,7 @@
 """ContainerLogs: the log read back, as it was written or as it is written (LOG1 to LOG12).
 
-Blocks of lines are taken apart by C loops (split, join, itemgetter) as long as they hold whole lines only; a block with
-pieces of long lines, a mark between runs or a torn line takes the slow way, line by line.
+Blocks of lines are taken apart by C loops (split, join, itemgetter); lines that came in pieces take a slower way, and a
+block with a mark between runs or a torn line takes it whole, line by line.
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterable
 from functools import lru_cache
+from itertools import compress
 from operator import itemgetter
 from pathlib import Path
 from typing import Protocol
 
-from wherry.api.errors import BadRequest, ServerError
 from wherry.engine.blocking import in_thread
 from wherry.engine.containers.logfile import (
     BLOCK,
@@ -32,7 +31,10 @@ from wherry.engine.containers.logfile import (
     LogFiles,
     format_time,
 )
+from wherry.engine.containers.logoptions import LogOptions, log_options, parse_time
 from wherry.wire.frames import STDERR, STDOUT, encode_frame_header
+
+__all__ = ["LogFollow", "LogOptions", "LogParser", "LogReader", "log_options", "parse_time", "read_logs"]
 
 PIECE = 16384  # moby's entries are no longer (LOG3)
 _INLINE = 64 * 1024  # as much is read on the loop itself: a thread would cost more
@@ -43,9 +45,10 @@ _LOOK_BACK = 1 << 20
 _FIRST_LOOK = 0.02
 _LONGEST_QUIET = 2.0
 
-_tag = itemgetter(TAG)
+_tag, _text, _stamp = itemgetter(TAG), itemgetter(slice(HEAD, None)), itemgetter(TIME)
 _WHOLE = {STDOUT_FULL, STDERR_FULL}
-_KNOWN = {STDOUT_FULL, STDERR_FULL, STDOUT_PART, STDERR_PART}
+_PARTS = {STDOUT_PART, STDERR_PART}
+_KNOWN = _WHOLE | _PARTS
 _WHOLE_LINES = re.compile(rb"^.{36}std(?:out|err) F ", re.MULTILINE)
 _NUMBERS = {b"stdout": STDOUT, b"stderr": STDERR}
 
@@ -60,65 +63,6 @@ class LogFollow(Protocol):
         ``position`` is how many bytes of the log this reader has read. A return for nothing does no harm: the reader
         looks at the file itself, after each return and from time to time without one. May be cancelled.
         """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogOptions:
-    """What to read. ``since`` and ``until`` are nanoseconds since the epoch, both inclusive, None for no bound.
-
-    ``tail`` counts entries before all other filters (LOG5), None for all. ``details`` is the text of the container's
-    log attributes without the blank behind it, ``k=v,k2=v2`` (LOG4); None for none to be shown.
-    """
-
-    stdout: bool = False
-    stderr: bool = False
-    since: int | None = None
-    until: int | None = None
-    timestamps: bool = False
-    tail: int | None = None
-    details: str | None = None
-
-
-def log_options(
-    *,
-    stdout: bool = False,
-    stderr: bool = False,
-    since: str | None = "",
-    until: str | None = "",
-    timestamps: bool = False,
-    tail: str | None = "",
-    details: str | None = None,
-) -> LogOptions:
-    """The options of a request. Raises ``BadRequest`` (LOG1) and, as moby does, ``ServerError`` (LOG6)."""
-    if not stdout and not stderr:
-        raise BadRequest("Bad parameters: you must choose at least one stream")
-    lines = None
-    # Anything but a number that is not negative means all (LOG5).
-    if tail and re.fullmatch(r"\+?[0-9]{1,19}", tail):
-        lines = int(tail)
-    return LogOptions(
-        stdout=stdout,
-        stderr=stderr,
-        since=parse_time(since),
-        until=parse_time(until),
-        timestamps=timestamps,
-        tail=lines,
-        details=details,
-    )
-
-
-def parse_time(text: str | None) -> int | None:
-    """``sec`` or ``sec.fraction`` to nanoseconds; None for nothing and for 0. Raises ``ServerError`` (LOG6)."""
-    if not text:
-        return None
-    seconds, dot, fraction = text.partition(".")
-    for part in (seconds, fraction) if dot else (seconds,):
-        if not re.fullmatch(r"[+-]?[0-9]+", part, re.ASCII):
-            raise ServerError(f'strconv.ParseInt: parsing "{part}": invalid syntax')
-        if not -(1 << 63) <= int(part[:40]) < 1 << 63:
-            raise ServerError(f'strconv.ParseInt: parsing "{part}": value out of range')
-    nanoseconds = int(seconds) * 1_000_000_000 + (int(fraction[:9].ljust(9, "0")) if dot else 0)
-    return nanoseconds or None
 
 
 @lru_cache(maxsize=16)
@@ -149,9 +93,34 @@ class LogParser:
 
     def feed(self, lines: list[bytes]) -> bytes:
         """``lines`` are whole lines of the file without their ends."""
-        tags = set(map(_tag, lines))
-        if self._open or not tags <= _WHOLE or self.ended:
+        tags = list(map(_tag, lines))
+        kinds = set(tags)
+        if self.ended or not kinds <= _KNOWN:
             return self._feed_slowly(lines)
+        if not self._open and kinds <= _WHOLE:
+            return self._feed_whole(lines, kinds)
+        # the monitor reads 8 KiB at a time and tears a line there: every 80th, of lines of 100 bytes
+        out: list[bytes] = []
+        at = self._feed_open(lines, 0, out) if self._open else 0
+        for part in compress(range(len(lines)), map(_PARTS.__contains__, tags)):
+            if part >= at:
+                out.append(self._feed_whole(lines[at:part], set(tags[at:part])))
+                at = self._feed_open(lines, part, out)
+        out.append(self._feed_whole(lines[at:], set(tags[at:])))
+        return b"".join(out)
+
+    def _feed_open(self, lines: list[bytes], at: int, out: list[bytes]) -> int:
+        """Lines from ``at`` on one by one, until none is open; where that is."""
+        for end in range(at + 1, len(lines) + 1):
+            out.append(self._feed_slowly(lines[end - 1 : end]))
+            if not self._open:
+                return end
+        return len(lines)
+
+    def _feed_whole(self, lines: list[bytes], tags: set[bytes]) -> bytes:
+        """Whole lines alone, while no line is open."""
+        if self.ended:
+            return b""
         if self.skip:
             skipped = min(self.skip, len(lines))
             self.skip -= skipped
@@ -177,38 +146,34 @@ class LogParser:
         return self._join(lines, tags) if self._framed else self._join_raw(lines)
 
     def _join(self, lines: list[bytes], tags: set[bytes]) -> bytes:
-        before = self._before
-        out = _frame_headers(STDOUT, self._added)
+        headers = _frame_headers(STDERR if STDERR_FULL in tags else STDOUT, self._added)
+        heads: Iterable[bytes]
         try:
             if len(tags) > 1:
-                by_tag = {STDOUT_FULL: out, STDERR_FULL: _frame_headers(STDERR, self._added)}
-                if self._stamped:
-                    parts = [by_tag[line[36:45]][len(line)] + line[:29] + before + line[45:] for line in lines]
-                else:
-                    parts = [by_tag[line[36:45]][len(line)] + before + line[45:] for line in lines]
+                by_tag = {STDOUT_FULL: _frame_headers(STDOUT, self._added), STDERR_FULL: headers}
+                heads = [by_tag[line[TAG]][len(line)] for line in lines]
             else:
-                headers = out if STDOUT_FULL in tags else _frame_headers(STDERR, self._added)
-                if self._stamped:
-                    parts = [headers[len(line)] + line[:29] + before + line[45:] for line in lines]
-                elif before:
-                    parts = [headers[len(line)] + before + line[45:] for line in lines]
-                else:
-                    parts = [headers[len(line)] + line[45:] for line in lines]
+                heads = [headers[length] for length in map(len, lines)]
         except IndexError:  # a line longer than the monitor writes
             return b"".join([self._entry(line[TIME], line[STREAM], line[HEAD:] + b"\n") for line in lines])
-        parts.append(b"")
-        return b"\n".join(parts)
+        return self._interleave(lines, heads)
 
     def _join_raw(self, lines: list[bytes]) -> bytes:
-        before = self._before
+        return self._interleave(lines, None)
+
+    def _interleave(self, lines: list[bytes], heads: Iterable[bytes] | None) -> bytes:
+        """What goes before each line, its text and its end, one after the other: columns, filled by C loops."""
+        columns: list[Iterable[bytes]] = [] if heads is None else [heads]
         if self._stamped:
-            parts = [line[:29] + before + line[45:] for line in lines]
-        elif before:
-            parts = [before + line[45:] for line in lines]
-        else:
-            parts = [line[45:] for line in lines]
-        parts.append(b"")
-        return b"\n".join(parts)
+            columns.append(map(_stamp, lines))
+        if self._before:
+            columns.append([self._before] * len(lines))
+        columns.append(map(_text, lines))
+        width = len(columns) + 1
+        parts = [b"\n"] * (width * len(lines))
+        for number, column in enumerate(columns):
+            parts[number::width] = column
+        return b"".join(parts)
 
     def _feed_slowly(self, lines: list[bytes]) -> bytes:
         out: list[bytes] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from wherry.engine.networks.hosts import hostname_text, hosts_text, read_host_re
 from wherry.engine.networks.names import NAMESERVER
 from wherry.engine.networks.networks import Networks
 from wherry.engine.networks.records import Endpoint
+
+log = logging.getLogger(__name__)
 
 _HOSTS = Path("/etc/hosts")
 
@@ -110,7 +113,9 @@ def note_ports(containers: Containers, container: Container) -> None:
     """Have the state show the ports that are published now."""
     container.state.ports = {}
     for endpoint in containers.parts.networks.endpoints(container.id):
-        container.state.ports |= endpoint.ports
+        for port, bindings in endpoint.ports.items():
+            if bindings is not None or port not in container.state.ports:
+                container.state.ports[port] = bindings
 
 
 def dns_names(container: Container, asked: EndpointSettings) -> list[str]:
@@ -125,7 +130,10 @@ def dns_names(container: Container, asked: EndpointSettings) -> list[str]:
 async def renamed(containers: Containers, container: Container) -> None:
     """Have a running container's networks know its new name, and the old one no longer (REN2)."""
     names = {name: dns_names(container, asked) for name, asked in container.spec.networks.items()}
-    await containers.parts.networks.rename(container.id, names)
+    try:
+        await containers.parts.networks.rename(container.id, names)
+    except ApiError as error:
+        log.error("%s goes by its old name in its networks: %s", container.short_id, error.message)
     for name, endpoint in container.state.endpoints.items():
         if isinstance(endpoint.dns_names, list) and name in names:
             endpoint.dns_names = names[name]

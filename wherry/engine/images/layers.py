@@ -170,7 +170,9 @@ def unpack(
             diff.chmod(status.st_mode & 0o7777)
         else:
             diff.chmod(0o755)
-        options = UntarOptions(whiteouts=whiteouts, max_bytes=free_space(layout), max_entries=_MOST_ENTRIES)
+        options = UntarOptions(
+            whiteouts=whiteouts, root_attributes=True, max_bytes=free_space(layout), max_entries=_MOST_ENTRIES
+        )
         with open(blob, "wb") as file:
             stored = _HashingFile(file, layout)
             dir_fd = os.open(diff, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

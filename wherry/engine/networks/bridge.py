@@ -220,7 +220,7 @@ def build(sandbox: Path, attachment: Attachment | None) -> None:
             messages = _prepare() if fresh else []
             inner = stack.enter_context(Netlink())
             if attachment is not None:
-                messages += _attach(host, inner, namespace, attachment)
+                messages += _attach(host, inner, namespace, attachment, netlink.CONTAINER_INDEX if fresh else 0)
             if messages:
                 inner.send(*messages)
             if attachment is not None:
@@ -244,13 +244,12 @@ def _prepare() -> list[netlink.Message]:
     return [netlink.link_up(netlink.LOOPBACK_INDEX)]
 
 
-def _attach(host: Netlink, inner: Netlink, namespace: int, attachment: Attachment) -> list[netlink.Message]:
-    """Make the veth; returns what is left to be done inside."""
+def _attach(host: Netlink, inner: Netlink, namespace: int, attachment: Attachment, index: int) -> list[netlink.Message]:
+    """Make the veth, its inner end as link number ``index`` (0: the kernel chooses); returns what is left to be done inside."""
     bridge = host.link(attachment.bridge)
     if bridge is None:
         raise NetlinkError(errno.ENODEV, f"bridge {attachment.bridge} is gone")
     name = f"eth{attachment.number}"
-    index = netlink.CONTAINER_INDEX if attachment.number == 0 else 0
     host.send(netlink.new_veth(attachment.veth, bridge.index, namespace, name, attachment.mac, bridge.mtu, index))
     port = host.link(attachment.veth)
     if port is None:

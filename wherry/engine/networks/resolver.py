@@ -36,7 +36,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from ipaddress import ip_address
 from typing import Any
 
-from dnslib import CLASS, PTR, QTYPE, RCODE, RR, A, DNSError, DNSRecord  # type: ignore[import-untyped]
+from dnslib import CLASS, PTR, QTYPE, RCODE, RR, A, DNSBuffer, DNSError, DNSHeader, DNSQuestion, DNSRecord  # type: ignore[import-untyped]
 
 TTL = 0  # seconds: an answer may be wrong at once, so nobody is to keep it
 ALONE, IDLE = 2.0, 60.0  # seconds without clients until the end, without and with an engine
@@ -156,10 +156,12 @@ class Resolver:
     async def answer(self, client: Client, question: bytes, *, tcp: bool) -> bytes:
         """The answer to a question as it came, empty for what is none."""
         try:
-            record = DNSRecord.parse(question)
-        except (DNSError, ValueError, struct.error, IndexError, UnicodeError):
-            return b""
-        if record.header.qr or len(record.questions) != 1 or record.header.opcode:
+            buffer = DNSBuffer(question)
+            header = DNSHeader.parse(buffer)
+            if header.qr or header.q != 1 or header.opcode:
+                return b""
+            record = DNSRecord(header, questions=[DNSQuestion.parse(buffer)])  # what follows is not of interest
+        except (DNSError, ValueError, struct.error, IndexError):
             return b""
         known = self._known(client, record)
         if known is not None:
@@ -299,11 +301,6 @@ class _Questions(asyncio.DatagramProtocol):
     def __init__(self, service: Service, client: Client) -> None:
         self._service = service
         self._client = client
-        self._transport: asyncio.DatagramTransport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
 
     def datagram_received(self, data: bytes, address: Any) -> None:
         if self._client.asking < UNDER_WAY // 4:
@@ -311,8 +308,8 @@ class _Questions(asyncio.DatagramProtocol):
 
     async def _answer(self, data: bytes, address: Any) -> None:
         reply = await self._service.resolver.answer(self._client, data, tcp=False)
-        if reply and self._transport is not None and not self._transport.is_closing():
-            self._transport.sendto(reply, address)
+        if reply and self._client.udp is not None and not self._client.udp.is_closing():
+            self._client.udp.sendto(reply, address)
 
 
 class Service:

@@ -41,6 +41,7 @@ class UntarOptions:
     ``base``: the directory below the root that names are relative to; it must exist.
     ``whiteouts``: the archive is an image layer for overlayfs: ``.wh.x`` becomes a 0:0 character device, and
     ``.wh..wh..opq`` the attribute ``opaque_xattr`` of its directory (``user.overlay.opaque`` for rootless mounts).
+    ``root_attributes``: an entry for the root itself sets owner and mode of the directory ``dir_fd``, open for reading.
     ``no_overwrite_dir_non_dir``: neither a directory nor a file is replaced by the other.
     ``chown``: owner of everything extracted, instead of the archive's.
     ``max_bytes`` of content and ``max_entries`` bound the archive; None for no bound.
@@ -49,6 +50,7 @@ class UntarOptions:
     base: str | bytes = b""
     whiteouts: bool = False
     opaque_xattr: str = "trusted.overlay.opaque"
+    root_attributes: bool = False
     no_overwrite_dir_non_dir: bool = False
     chown: tuple[int, int] | None = None
     max_bytes: int | None = None
@@ -105,9 +107,11 @@ class _Extraction:
             name = inroot.clean(entry.name)
             if name.split(b"/", 1)[0] == b"..":
                 raise UntarError(f"{quote(name)} is outside of {self.shown(b'')}")
-            if not name:  # the target itself stays as it is
+            if not name:  # the target itself
                 if entry.type != tarread.DIRECTORY:
                     raise UntarError(f"cannot replace the directory {self.shown(b'')} by a file")
+                if self.options.root_attributes:
+                    self.in_tree(lambda entry, _: self.set_attributes(self.root_fd, entry), entry, name)
                 continue
             self.in_tree(self.entry, entry, name)
         for path, times in reversed(self.directories.items()):
