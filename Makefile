@@ -47,3 +47,5 @@ check:
 
 bench: setup-test
 	$(SUDO) $(PYTHON) benchmarks/bench.py $(ARGS)
+	@for what in streams listing archive memory; do \
+		echo; echo "== $$what"; $(SUDO) $(PYTHON) -m benchmarks.$$what $(filter --short,$(ARGS)) || exit 1; done

@@ -53,12 +53,13 @@ def engine_pid() -> int | None:
     return pid if b"serve" in command and str(DATA_ROOT).encode() in command else None
 
 
-def start_engine() -> None:
+def start_engine(*options: str) -> None:
     """Start the engine in the background, in a session of its own, and wait until it answers."""
     EXEC_ROOT.mkdir(parents=True, exist_ok=True)
     SOCKET.parent.mkdir(parents=True, exist_ok=True)
     program = Path(sys.executable).with_name("wherry")
     command = [str(program), "serve", "--host", ADDRESS, "--data-root", str(DATA_ROOT), "--exec-root", str(EXEC_ROOT)]
+    command += options
     with LOG_FILE.open("ab") as log:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
@@ -119,13 +120,20 @@ The engine serves on {ADDRESS}; its log is {LOG_FILE}. Next:
 
 
 def stop(stop_containers: bool) -> None:
-    pid = engine_pid()
-    if stop_containers and answers():
-        with wherry.connect(ADDRESS) as docker:
-            for container in docker.containers.list(all=True):
-                docker.containers.delete(container.id, force=True, v=True)
-    if pid is None:
+    if engine_pid() is None:
         print("no engine that `make run` started is running")
+        return
+    end_engine()
+    if stop_containers:
+        # The engine's own way out that leaves nothing: containers, bridges, firewall table, control groups.
+        start_engine("--stop-containers")
+        end_engine()
+    print("the engine has ended" + (", and its containers are removed" if stop_containers else ""))
+
+
+def end_engine() -> None:
+    pid = engine_pid()
+    if pid is None:
         return
     os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + SECONDS
@@ -134,7 +142,6 @@ def stop(stop_containers: bool) -> None:
             sys.exit(f"the engine (process {pid}) does not end; see {LOG_FILE}")
         time.sleep(0.02)
     PID_FILE.unlink(missing_ok=True)
-    print("the engine has ended")
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.support.engines import REPOSITORY, scratch_root
 from tests.support.http import Http, eventually
+from tests.support.machine import mark_of
 
 
 def test_make_run_and_stop() -> None:
@@ -37,6 +38,10 @@ def test_make_run_and_stop() -> None:
         assert "no engine" in make("stop")
         assert not any(str(root) in line for line in Path("/proc/self/mountinfo").read_text().splitlines())
         eventually(lambda: not running_below(root), within=5)
+        mark = mark_of(root)
+        assert not [link for link in os.listdir("/sys/class/net") if mark in link]
+        tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
+        assert mark not in tables
 
 
 def running_below(root: Path) -> list[str]:

@@ -194,3 +194,19 @@ def test_PRU3a_labels(engine: Engine) -> None:
     assert prune(engine, **{"label!": ["a=2"], "label": ["b"]}).json["ContainersDeleted"] == [three]
     assert prune(engine, **{"label!": ["a"]}).json["ContainersDeleted"] is None
     assert prune(engine, **{"label!": ["c"]}).json["ContainersDeleted"] == [two]
+
+
+def test_REN2b_the_name_in_a_network(engine: Engine) -> None:
+    assert engine.http.post("/networks/create", json={"Name": "renaming"}).status == 201
+    try:
+        mode = {"NetworkMode": "renaming"}
+        engine.run_idle(name="before", HostConfig=mode)
+        other = engine.run_idle(HostConfig=mode)
+        ask = ("ping", "-c", "1", "-W", "5")
+        assert engine.exec(other, *ask, "before")[0] == 0
+        assert engine.http.post("/containers/before/rename?name=after").status == 204
+        assert engine.exec(other, *ask, "after")[0] == 0
+        assert engine.exec(other, *ask, "before")[0] != 0
+    finally:
+        engine.remove_all()
+        engine.http.delete("/networks/renaming")

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.engine.net_machine import HOST, OUTSIDE, A, B, C, Engine, Server, ask, bound, fails, on_own_host, sh, within
 
+from tests.engine.net_machine import HOST, OUTSIDE, A, B, C, Engine, Server, ask, bound, fails, on_own_host, sh, within
 from wherry.api.errors import ApiError, BadRequest, ServerError
 from wherry.api.models.networks import EndpointIPAMConfig, EndpointSettings
 from wherry.engine.networks import netns

@@ -317,9 +317,10 @@ async def test_names_go_on_through_the_engines_death_and_that_of_the_name_server
     assert len(link_names(f"v{engine.tag}")) == 2
     os.kill(server, signal.SIGKILL)
     await eventually(lambda: engine.name_server() not in ([], [server]))
-    for _ in range(20):
+    for _ in range(100):
         if (found := await asyncio.to_thread(look_up_or_not, web.sandbox, "db")) == [db.ip_address]:
             break
+        await asyncio.sleep(0.05)
     assert found == [db.ip_address]
     (server,) = engine.name_server()
     os.kill(server, signal.SIGKILL)

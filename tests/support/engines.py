@@ -23,6 +23,7 @@ from typing import Any
 
 from scripts.make_images import DEFAULT_PATH, busybox_archive, docker_archive, small_layer
 from tests.support.http import TIMEOUT, Answer, Exchange, Http, eventually
+from tests.support.machine import left_by_ended
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CLONE_NEWNET = 0x40000000
@@ -265,6 +266,8 @@ def running_wherry() -> Iterator[Engine]:
             yield Engine("wherry", root, process, "1.43", "")
         finally:
             end_process(process)
+            left = left_by_ended(root)
+        assert not left, f"the engine ended with its containers, and left {left}"
 
 
 @contextmanager

@@ -115,3 +115,15 @@ def test_the_servers_behind_resolveds_stub_are_read(tmp_path: Path) -> None:
     assert read_host_resolv_conf(path, upstream) == "nameserver 10.0.0.1\n"
     path.write_text("nameserver 127.0.0.53\nnameserver 10.9.9.9\n")
     assert nameservers(read_host_resolv_conf(path, upstream)) == ["127.0.0.53", "10.9.9.9"]
+
+
+def test_more_addresses_and_links() -> None:
+    text = hosts_text("10.0.0.2", "web", more_addresses=["10.1.0.2"], links=[("10.0.0.9", ["db", "abc", "db"])])
+    assert text.splitlines()[-3:] == ["10.0.0.9\tdb abc", "10.0.0.2\tweb", "10.1.0.2\tweb"]
+
+
+def test_the_engines_own_name_server() -> None:
+    host = "nameserver 192.0.2.1\nsearch example.org\noptions edns0\n"
+    text = resolv_conf_text(host, ["192.0.2.9"], name_server="127.0.0.11")
+    assert text == "search example.org\nnameserver 127.0.0.11\noptions edns0 ndots:0\n"
+    assert "options ndots:2\n" in resolv_conf_text("", options=["ndots:2"], name_server="127.0.0.11")

@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
-from wherry.engine.networks.ipam import POOLS, Addresses, NoAddress, choose_subnet, mac_for
+from wherry.engine.networks.ipam import POOLS, Addresses, NoAddress, NotInSubnet, choose_subnet, mac_for
 
 
 def test_the_first_pool_that_overlaps_nothing() -> None:
@@ -57,3 +57,19 @@ def test_addresses_of_an_earlier_engine_are_taken() -> None:
 def test_a_subnet_without_room_is_refused() -> None:
     with pytest.raises(ValueError, match="no room"):
         Addresses(IPv4Network("10.0.0.0/31"))
+
+
+def test_a_range_a_gateway_and_reserved_addresses() -> None:
+    pool = Addresses(
+        IPv4Network("10.0.0.0/24"), IPv4Address("10.0.0.129"), IPv4Network("10.0.0.128/30"), [IPv4Address("10.0.0.128")]
+    )
+    assert str(pool.gateway) == "10.0.0.129/24"
+    assert [str(pool.allocate(owner)) for owner in "ab"] == ["10.0.0.130/24", "10.0.0.131/24"]
+    with pytest.raises(NoAddress, match="no available"):
+        pool.allocate("c")
+    pool.take(IPv4Address("10.0.0.7"), "c")
+    for taken in ("10.0.0.7", "10.0.0.128", "10.0.0.129"):
+        with pytest.raises(NoAddress, match="Address already in use"):
+            pool.take(IPv4Address(taken), "d")
+    with pytest.raises(NotInSubnet, match="It does not belong to any of this network's subnets"):
+        pool.take(IPv4Address("10.0.1.7"), "d")

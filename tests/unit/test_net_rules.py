@@ -38,6 +38,17 @@ def test_the_table_is_replaced_in_one_transaction() -> None:
     assert "elements" not in table_text("t", {}, {})
 
 
+def test_segments() -> None:
+    net = IPv4Network("172.18.0.0/16")
+    text = table_text("t", {"a": Segment(net), "b": Segment(net, icc=False), "c": Segment(net, internal=True)}, {})
+    assert 'elements = { "a", "b", "c" }' in text
+    assert 'elements = { "a" . "a", "c" . "c" }' in text
+    assert 'set internal {\n    type ifname\n    elements = { "c" }' in text
+    assert 'oifname != "b" masquerade' in text
+    assert 'oifname != "c" masquerade' not in text, "nothing leaves it"
+    assert 'oifname != "d" masquerade' not in table_text("t", {"d": Segment(net, masquerade=False)}, {})
+
+
 def chain(name: str, table: str = "filter", family: str = "ip", **more: Any) -> dict[str, Any]:
     return {"chain": {"family": family, "table": table, "name": name, "handle": 1, **more}}
 

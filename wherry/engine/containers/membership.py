@@ -126,14 +126,10 @@ def _check_state(containers: Containers, container: Container) -> None:
 
 
 def _check_company(containers: Containers, container: Container, network: NetworkRecord) -> None:
-    if network.driver == HOST and "host" in container.spec.networks:
+    if (network.driver == HOST) != (container.host_config.network_mode == "host"):
         raise BadRequest(_HOST)
     for name in container.spec.networks:
-        if name == network.name:
-            continue
-        if network.driver == HOST or name == "host":
-            raise BadRequest(_SHARED)
-        if network.driver == NULL or name == "none":
+        if name != network.name and (network.driver == NULL or name == "none"):
             raise BadRequest(_NONE)
 
 

@@ -150,8 +150,8 @@ def spawn(
     """Start a program (absolute path in ``argv[0]``) in a session of its own with default signals and a small
     environment: what a service manager or a user left in ours (NOTIFY_SOCKET, locales) is not the runtime's business.
 
-    ``cwd`` is its working directory, ours by default. File descriptors not given are /dev/null; ``pass_fds`` maps numbers in the child (3 …) to ours. Nothing
-    else is inherited. Raises ``OSError`` when the program cannot be executed.
+    ``cwd`` is its working directory, ours by default. File descriptors not given are /dev/null; ``pass_fds`` maps
+    numbers in the child (3 …) to ours. Nothing else is inherited. Raises ``OSError`` when the program cannot be executed.
     """
     actions: list[tuple[int, int, int] | tuple[int, int, str, int, int]] = []
     sources = {0: stdin, 1: stdout, 2: stderr, **(pass_fds or {})}
