@@ -119,7 +119,7 @@ def test_failed_starts_leave_nothing_behind(wherry: Engine) -> None:
     def left() -> dict[str, list[str]]:
         return holdings(wherry.root, wherry.pid).more_than(before)
 
-    eventually(lambda: not left(), within=10, what=f"nothing left: {left()}")
+    eventually(lambda: not left(), within=10, what=left)
 
 
 def test_two_hundred_containers_leave_nothing_behind(wherry: Engine) -> None:
@@ -131,7 +131,7 @@ def test_two_hundred_containers_leave_nothing_behind(wherry: Engine) -> None:
     def left() -> dict[str, list[str]]:
         return holdings(wherry.root, wherry.pid).more_than(before)
 
-    eventually(lambda: not left(), within=10, what="nothing left")
+    eventually(lambda: not left(), within=10, what=left)
 
 
 KINDS: list[dict[str, Any]] = [
@@ -157,7 +157,7 @@ def test_no_kind_of_container_leaves_anything_behind(wherry: Engine, body: dict[
     def left() -> dict[str, list[str]]:
         return holdings(wherry.root, wherry.pid).more_than(before)
 
-    eventually(lambda: not left(), within=10, what="nothing left")
+    eventually(lambda: not left(), within=10, what=left)
 
 
 def test_two_engines_side_by_side(wherry: Engine) -> None:

@@ -139,6 +139,7 @@ def ask_host(got: Endpoint, address: str) -> str:
 
 @on_own_host
 async def test_names_are_those_of_the_networks_that_are_shared(tmp_path: Path) -> None:
+    resolvers(tmp_path)
     engine = Engine(tmp_path)
     networks = await engine.start()
     for name in ("front", "back"):
@@ -180,6 +181,13 @@ async def test_names_are_those_of_the_networks_that_are_shared(tmp_path: Path) -
     await networks.close()
 
 
+def resolvers(tmp_path: Path, *servers: str) -> None:
+    """Give the test's host these resolvers and no others."""
+    resolv = tmp_path / "resolv.conf"
+    resolv.write_text("".join(f"nameserver {server}\n" for server in servers))
+    sh(f"mount --bind {resolv} /etc/resolv.conf")
+
+
 class Upstream:
     """A resolver on the host that knows one address for every name, and remembers what it was asked."""
 
@@ -201,9 +209,7 @@ class Upstream:
 
 @on_own_host
 async def test_outside_names_go_to_the_hosts_resolvers_or_the_containers(tmp_path: Path) -> None:
-    resolv = tmp_path / "resolv.conf"
-    resolv.write_text("nameserver 127.0.0.53\n")
-    sh(f"mount --bind {resolv} /etc/resolv.conf")
+    resolvers(tmp_path, "127.0.0.53")
     hosts, own = Upstream("127.0.0.53"), Upstream("127.0.0.54")
     networks = await Engine(tmp_path).start()
     await create(networks, "front")
@@ -300,6 +306,7 @@ async def test_the_way_out_and_the_ports_move_when_their_network_is_left(tmp_pat
 
 @on_own_host
 async def test_names_go_on_through_the_engines_death_and_that_of_the_name_server(tmp_path: Path) -> None:
+    resolvers(tmp_path)
     engine = Engine(tmp_path)
     networks = await engine.start()
     await create(networks, "own")

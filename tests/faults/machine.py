@@ -214,3 +214,4 @@ def _sweep(engine: CrashEngine) -> None:
     for link in os.listdir("/sys/class/net"):
         if link.startswith((f"wh-{tag}", f"v{tag}")):
             subprocess.run(["ip", "link", "delete", link], check=False)
+    subprocess.run(["nft", "delete", "table", "ip", f"wherry-{tag}"], check=False, stderr=subprocess.DEVNULL)

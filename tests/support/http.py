@@ -246,7 +246,7 @@ def segment(text: str) -> str:
     return quote(text, safe="")
 
 
-def eventually(check: Callable[[], Any], *, within: float = 20.0, what: str = "") -> Any:
+def eventually(check: Callable[[], Any], *, within: float = 20.0, what: str | Callable[[], object] = "") -> Any:
     """The first true value of ``check``, asked again and again until the deadline."""
     deadline = time.monotonic() + within
     pause = 0.005
@@ -255,6 +255,6 @@ def eventually(check: Callable[[], Any], *, within: float = 20.0, what: str = ""
         if value:
             return value
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {within} s: {what or check}")
+            raise AssertionError(f"not within {within} s: {what() if callable(what) else what or check}")
         time.sleep(pause)
         pause = min(pause * 1.5, 0.1)

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import subprocess
+import time
 from collections import Counter
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -45,8 +46,17 @@ def holdings(root: Path, pid: int) -> Holdings:
     )
 
 
-def left_by_ended(root: Path) -> dict[str, list[str]]:
-    """What an engine that ended with all of its containers left in the kernel; mounts are taken away with it."""
+def left_by_ended(root: Path, within: float = 5.0) -> dict[str, list[str]]:
+    """What an engine that ended with all of its containers left in the kernel, after a moment; mounts are taken away."""
+    deadline = time.monotonic() + within
+    while (left := _left(root)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for mount in reversed(left.get("mounts", [])):
+        subprocess.run(["umount", "-l", mount], check=False)
+    return left
+
+
+def _left(root: Path) -> dict[str, list[str]]:
     mark = mark_of(root)
     mounts = {line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()}
     left = {
@@ -55,8 +65,6 @@ def left_by_ended(root: Path) -> dict[str, list[str]]:
         "processes": _processes(str(root), mark),
         "cgroups": _cgroups(mark),
     }
-    for mount in reversed(left["mounts"]):
-        subprocess.run(["umount", "-l", mount], check=False)
     return {name: things for name, things in left.items() if things}
 
 

@@ -191,7 +191,7 @@ class Archive(Bytes):
     """A tar archive out of a container; ``stat`` is what was asked for.
 
     with client.containers.archive("web", "/etc") as archive:
-        tarfile.open(fileobj=archive, mode="r|").extractall("etc", filter="data")
+        tarfile.open(fileobj=archive, mode="r|").extractall("etc")  # from an engine you trust
     """
 
     def __init__(self, answer: Answer, stat: PathStat) -> None:

@@ -13,6 +13,7 @@ from wherry.engine.containers.create import remove_anonymous_volumes
 from wherry.engine.containers.kill import kill_run
 from wherry.engine.containers.registry import Containers
 from wherry.engine.containers.restart import cancel_restart
+from wherry.engine.containers.shm import release_shared_memory
 
 log = logging.getLogger(__name__)
 
@@ -116,5 +117,6 @@ async def _remove(containers: Containers, container: Container, volumes: bool) -
 
 def _take_away(containers: Containers, container: Container) -> None:
     parts = containers.parts
+    release_shared_memory(containers, container)
     parts.rootfs.remove(container.id)
     parts.trash.discard(parts.layout.container(container.id))

@@ -32,6 +32,7 @@ from wherry.engine.oci.conmon import reopen_log
 
 log = logging.getLogger(__name__)
 
+LOG_MODE = 0o640
 REOPEN = 5.0  # seconds that the monitor may take to open the new file
 _PAUSE = 0.002
 _HEARD = 0.1  # seconds from the monitor's reading of a word to its file, at most
@@ -80,6 +81,15 @@ def begin(
         _spawn(containers, container, run, places)
     elif output.on_growth is not None:
         output.on_growth(output.position)
+
+
+def create_log(path: Path) -> None:
+    """Make the log, with the mode that readers of logs count on (LOG10); the monitor only appends to it."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, LOG_MODE)
+    try:
+        os.fchmod(fd, LOG_MODE)
+    finally:
+        os.close(fd)
 
 
 def rotated_files(path: Path) -> list[Path]:
@@ -133,6 +143,7 @@ async def _rotate(containers: Containers, container: Container, run: Run, places
                 return
             await asyncio.sleep(_PAUSE)
         # the monitor writes to the new file from here on: the old one's size is final
+        path.chmod(LOG_MODE)
         places.start += _size(newest)
         if places.max_file == 1:
             newest.unlink(missing_ok=True)

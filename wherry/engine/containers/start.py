@@ -180,6 +180,8 @@ async def _launch(containers: Containers, container: Container, bundle: Path) ->
         (bundle / "config.json").write_bytes(config)
 
     keeps_log = container.host_config.log_config.type != "none"
+    if keeps_log:
+        rotation.create_log(parts.layout.log(container.id))
     launched = await launch(
         conmon=parts.conmon,
         runtime=runtime,

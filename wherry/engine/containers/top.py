@@ -30,7 +30,7 @@ async def top(container: Container, cgroups: CgroupSetup, ps_args: str | None) -
     if not container.state.running:
         raise Conflict(f"container {container.id} is not running")
     if container.state.restarting:
-        raise Conflict(f"container {container.id} is restarting, wait until the container is running")
+        raise Conflict(f"Container {container.id} is restarting, wait until the container is running")
     pids = await in_thread(cgroups.container(container.id).pids)
     return await processes(pids or [container.state.pid], ps_args)
 

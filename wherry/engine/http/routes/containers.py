@@ -133,7 +133,8 @@ async def top_container(engine: Engine, call: Call) -> object:
 
 
 async def changes_container(engine: Engine, call: Call) -> object:
-    return await files.changes(engine.containers, call.params["id"])
+    found = await files.changes(engine.containers, call.params["id"])
+    return found if found is not None else Answer(200, b"null\n", headers={"Content-Type": "application/json"})  # CHG1
 
 
 HANDLERS = {
