@@ -17,10 +17,19 @@ def test_INS1_size(engine: Engine) -> None:
     assert sized["SizeRw"] >= 0
 
 
-def test_INS1_aliases_contain_the_short_id(engine: Engine) -> None:
+def test_INS1b_aliases_contain_the_short_id(engine: Engine) -> None:
     container = engine.run_idle()
     bridge = engine.inspect(container)["NetworkSettings"]["Networks"]["bridge"]
     assert bridge["Aliases"] in (None, [], [container[:12]])
+    assert engine.http.post("/networks/create", json={"Name": "ins1"}).status == 201
+    try:
+        other = engine.run_idle(
+            HostConfig={"NetworkMode": "ins1"}, NetworkingConfig={"EndpointsConfig": {"ins1": {"Aliases": ["mine"]}}}
+        )
+        assert engine.inspect(other)["NetworkSettings"]["Networks"]["ins1"]["Aliases"] == ["mine", other[:12]]
+        engine.http.delete(f"/containers/{other}?force=1")
+    finally:
+        assert engine.http.delete("/networks/ins1").status == 204
 
 
 def test_INS2_states(engine: Engine) -> None:

@@ -109,8 +109,9 @@ def endpoints(container: Container, version: tuple[int, int] = (1, 43)) -> dict[
     result = {}
     for name, asked in container.spec.networks.items():
         shown = copy.copy(container.state.endpoints.get(name, asked))
-        if version < (1, 45) and name not in ("bridge", "host", "none") and shown.aliases is not None:
-            shown.aliases = [*shown.aliases, *({container.short_id} - set(shown.aliases))]
+        if version < (1, 45) and name not in ("bridge", "host", "none"):  # INS1
+            given = shown.aliases or []
+            shown.aliases = given if container.short_id in given else [*given, container.short_id]
         if version < (1, 44):
             shown.dns_names = UNSET
         shown.gw_priority = UNSET  # of a version that the engine does not speak
