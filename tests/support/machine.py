@@ -96,6 +96,8 @@ def _processes(root: str, mark: str) -> list[str]:
             groups = (process / "cgroup").read_text()
         except OSError:
             continue
+        if not command:  # a zombie, which somebody else has yet to reap
+            continue
         if (root in command and " serve " not in command) or (mark and mark in groups):
             found.append(f"{process.name} {command[:60]}")
     return found

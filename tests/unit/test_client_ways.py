@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import ssl
@@ -47,6 +48,12 @@ class TlsSocket:
             return self._connection.recv(size)
         except ssl.SSLZeroReturnError:
             return b""
+
+    def shutdown(self, how: int) -> None:
+        """Say goodbye before the connection ends, which Python alone does not."""
+        with contextlib.suppress(OSError, ValueError):
+            self._connection.unwrap()
+        self._connection.shutdown(how)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import aclosing
 from functools import lru_cache
 from itertools import compress
 from operator import itemgetter
@@ -409,6 +410,23 @@ def _back(file: _Readable, end: int, needed: int) -> tuple[int, int]:
     return 0, found
 
 
+async def open_logs(
+    path: Path,
+    options: LogOptions,
+    *,
+    tty: bool,
+    follow: LogFollow | None = None,
+    running: bool = False,
+) -> AsyncGenerator[bytes, None]:
+    """Take the place to read from, then return the batches: what is written from here on is new to ``follow``.
+
+    As ``read_logs``; the iterator must be iterated or the files stay open.
+    """
+    running = running or follow is not None
+    reader = await in_thread(LogReader, path, options, framed=not tty, follow=follow is not None, running=running)
+    return _batches(reader, follow, running=running)
+
+
 async def read_logs(
     path: Path,
     options: LogOptions,
@@ -423,8 +441,12 @@ async def read_logs(
     last line is then not sent without an end, it may go on. No log is an empty one. Raises ``OSError`` when the log
     cannot be read. Close the iterator (``aclose``) when it is left early.
     """
-    running = running or follow is not None
-    reader = await in_thread(LogReader, path, options, framed=not tty, follow=follow is not None, running=running)
+    async with aclosing(await open_logs(path, options, tty=tty, follow=follow, running=running)) as batches:
+        async for batch in batches:
+            yield batch
+
+
+async def _batches(reader: LogReader, follow: LogFollow | None, *, running: bool) -> AsyncGenerator[bytes, None]:
     last = follow is None
     quiet = _FIRST_LOOK
     try:

@@ -9,14 +9,14 @@ from wherry.api.errors import Conflict, NotImplementedYet
 from wherry.api.operations.containers import ContainerLogsQuery
 from wherry.engine.containers.container import Container
 from wherry.engine.containers.follow import Follower
-from wherry.engine.containers.logs import log_options, read_logs
+from wherry.engine.containers.logs import log_options, open_logs
 from wherry.engine.containers.registry import Containers
 
 
-def read_log(containers: Containers, container: Container, query: ContainerLogsQuery) -> AsyncIterator[bytes]:
-    """The log in batches ready to be sent.
+async def read_log(containers: Containers, container: Container, query: ContainerLogsQuery) -> AsyncIterator[bytes]:
+    """The log in batches ready to be sent; where to begin is settled at return (LOG5, LOG7).
 
-    Raises, before the first batch: ``BadRequest``, ``NotImplementedYet`` (the driver keeps nothing to read),
+    Raises ``BadRequest``, ``NotImplementedYet`` (the driver keeps nothing to read),
     ``Conflict`` (dead or being removed).
     """
     options = log_options(
@@ -33,7 +33,7 @@ def read_log(containers: Containers, container: Container, query: ContainerLogsQ
     if container.state.dead or container.state.removing:
         raise Conflict("can not get logs from container which is dead or marked for removal")
     running = container.run is not None
-    return read_logs(
+    return await open_logs(
         containers.layout.log(container.id),
         options,
         tty=container.tty,

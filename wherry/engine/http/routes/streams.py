@@ -61,7 +61,7 @@ async def wait(engine: Engine, call: Call) -> object:
 
 async def logs(engine: Engine, call: Call) -> object:
     container = engine.containers.find(call.params["id"])
-    batches = read_log(engine.containers, container, call.query)
+    batches = await read_log(engine.containers, container, call.query)
     kind = stream_type(call.version, tty=container.tty) if call.version >= (1, 42) else None
     writer = await call.start(200, kind)
     await _while_connected(call, _copy(batches, writer))
