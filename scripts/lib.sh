@@ -59,7 +59,10 @@ make_venv() {
 mount_cgroups() {
   [ -d /run/systemd/system ] && return 0
   [ "$(stat -f -c %T /sys/fs/cgroup 2>/dev/null)" = cgroup2fs ] && return 0
-  if command -v cgroupfs-mount >/dev/null && as_root cgroupfs-mount; then say "mounted the cgroup controllers"
+  local before
+  before=$(grep -c ' cgroup ' /proc/mounts || true)
+  if command -v cgroupfs-mount >/dev/null && as_root cgroupfs-mount; then
+    [ "$before" = "$(grep -c ' cgroup ' /proc/mounts)" ] || say "mounted the missing cgroup controllers"
   else could_not "mount the cgroup controllers: limits and statistics will be missing"
   fi
 }

@@ -120,7 +120,8 @@ The engine serves on {ADDRESS}; its log is {LOG_FILE}. Next:
 
 
 def stop(stop_containers: bool) -> None:
-    if engine_pid() is None:
+    ran = engine_pid() is not None
+    if not ran and (not stop_containers or not DATA_ROOT.exists()):
         print("no engine that `make run` started is running")
         return
     end_engine()

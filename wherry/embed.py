@@ -50,7 +50,7 @@ class Engine:
         registry_mirrors: Sequence[str] = (),
         insecure_registries: Sequence[str] = (),
     ) -> None:
-        self.data_root, self.exec_root = _roots(data_root, exec_root)
+        self.data_root, self.exec_root = roots(data_root, exec_root)
         self._options: dict[str, Any] = {
             "runtime": runtime,
             "ephemeral": ephemeral,
@@ -64,7 +64,7 @@ class Engine:
     def start(self) -> Engine:
         """Start it, recovering what an earlier engine left. Raises ``ConnectError`` that says why it cannot."""
         from wherry.engine.engine import Engine as Core
-        from wherry.engine.engine import EngineError
+        from wherry.engine.engine import EngineError, RootTaken
 
         if self._loop is not None:
             return self
@@ -76,6 +76,11 @@ class Engine:
             self._run(engine.start())
         except BaseException as error:
             self._stop_loop()
+            if isinstance(error, RootTaken):
+                raise ConnectError(
+                    f"another engine uses {self.data_root} or {self.exec_root}: connect to that one, or give this one roots of "
+                    'its own, as in wherry.connect("embedded:/other/root")'
+                ) from None
             if isinstance(error, EngineError):
                 raise ConnectError(f"no engine could be started in this process: {error}") from error
             raise
@@ -185,7 +190,7 @@ def connect_embedded(data_root: str | None = None) -> Callable[[], socket.socket
 
     Each call of the result is a new connection. Raises ``ConnectError``.
     """
-    root, _ = _roots(data_root, None)
+    root, _ = roots(data_root, None)
     with _joining:
         engine = _running.get(root)
         if engine is None:
@@ -199,7 +204,7 @@ def connect_embedded(data_root: str | None = None) -> Callable[[], socket.socket
 _joining = threading.Lock()
 
 
-def _roots(data_root: Path | str | None, exec_root: Path | str | None) -> tuple[Path, Path]:
+def roots(data_root: Path | str | None, exec_root: Path | str | None) -> tuple[Path, Path]:
     """Both roots; another data root than the default has an exec root of its own beside the default one."""
     from wherry.engine.engine import DATA_ROOT, EXEC_ROOT
     from wherry.engine.store.layout import Layout

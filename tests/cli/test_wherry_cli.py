@@ -168,3 +168,10 @@ def test_serve_refuses_plain_tcp(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert b"--insecure" in done.stderr
     assert b"Traceback" not in done.stderr
+
+
+def test_an_option_that_is_none_is_said(cli: Wherry) -> None:
+    done = cli("run", "--bogus", "busybox", "true")
+    assert done.returncode == 2
+    assert b"--bogus" in done.stderr
+    assert cli.ok("run", "--rm", "busybox", "echo", "--bogus") == "--bogus\n"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,6 +55,8 @@ def settled(engine: Engine) -> Holdings:
     """What the idle engine holds; with what it makes once and keeps, such as its bridge."""
     engine.remove_all()
     life(engine, "first")
+    engine.exec(engine.run_idle(), "true")  # the first hijacked connection brings a watch that stays
+    engine.remove_all()
 
     def quiet() -> Holdings | None:
         seen = holdings(engine.root, engine.pid)
@@ -172,3 +177,49 @@ def test_two_engines_side_by_side(wherry: Engine) -> None:
         assert len(addresses) == 2
         other.remove_all()
         assert wherry.status(first) == "running"
+
+
+def test_a_second_engine_on_the_same_exec_root_is_refused_and_harms_nobody(wherry: Engine, tmp_path: Path) -> None:
+    container = wherry.run_idle()
+    command = [sys.executable, "-m", "wherry.cli", "serve", "--host", f"unix://{tmp_path}/other.sock"]
+    command += ["--data-root", str(tmp_path / "data"), "--exec-root", str(wherry.root / "exec")]
+    other = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (other.returncode, "another engine uses" in other.stderr, "Traceback" in other.stderr) == (1, True, False)
+    assert wherry.status(container) == "running"
+    assert wherry.exec(container, "true")[0] == 0
+
+
+def test_a_root_that_cannot_be_is_said_in_a_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "wherry.cli", "serve", "--data-root", "/proc/nosuch", "--exec-root", str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (ended.returncode, "Traceback" in ended.stderr) == (1, False)
+    assert "/proc/nosuch" in ended.stderr
+
+
+def test_what_the_docker_command_asks_for_in_passing(wherry: Engine) -> None:
+    """It looks for plugins when nothing else has a name, and prunes the build cache with everything else."""
+    assert wherry.http.get("/plugins/nosuch/json").status == 404
+    pruned = wherry.http.post("/build/prune")
+    assert (pruned.status, pruned.json) == (200, {"CachesDeleted": None, "SpaceReclaimed": 0})
+    answer = wherry.try_create("true", HostConfig={"VolumesFrom": ["nosuch"]})
+    assert (answer.status, answer.message) == (400, "No such container: nosuch")
+
+
+def test_devices_that_no_driver_gives_are_refused(wherry: Engine) -> None:
+    request = {"Count": -1, "Capabilities": [["gpu"]]}
+    container = wherry.create("true", HostConfig={"DeviceRequests": [request]})
+    answer = wherry.http.post(f"/containers/{container}/start")
+    assert answer.status == 500
+    assert 'could not select device driver "" with capabilities: [[gpu]]' in answer.message
+
+
+def test_a_container_in_anothers_network_has_its_hostname(wherry: Engine) -> None:
+    donor = wherry.run_idle(Hostname="donor")
+    guest = wherry.run_idle(HostConfig={"NetworkMode": f"container:{donor}"})
+    assert wherry.exec(guest, "hostname")[1] == b"donor\n"
+
+
+def test_data_usage_counts_the_containers_of_an_image(wherry: Engine) -> None:
+    wherry.create("true")
+    (image,) = [i for i in wherry.http.get("/system/df").json["Images"] if "busybox:latest" in (i["RepoTags"] or [])]
+    assert image["Containers"] == 1

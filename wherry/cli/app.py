@@ -6,6 +6,8 @@ import importlib
 
 import click
 
+from wherry import __version__
+
 COMMANDS = {
     "serve": ("wherry.cli.serve", "Run an engine."),
     "doctor": ("wherry.cli.doctor", "What this machine gives, and what to install."),
@@ -25,6 +27,7 @@ COMMANDS = {
     "stats": ("wherry.cli.containers", "Show what containers use, once."),
     "cp": ("wherry.cli.copy", "Copy files between a container and this machine."),
     "images": ("wherry.cli.images", "List images."),
+    "pull": ("wherry.cli.images", "Fetch an image from its registry."),
     "load": ("wherry.cli.images", "Load images from an archive."),
     "save": ("wherry.cli.images", "Write images to an archive."),
     "tag": ("wherry.cli.images", "Give an image another name."),
@@ -56,6 +59,7 @@ class Commands(click.Group):
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("-H", "--host", metavar="ADDRESS", help="The engine: unix://…, tcp://…, ssh://…, embedded:")
+@click.version_option(__version__, prog_name="wherry")
 @click.pass_context
 def wherry(ctx: click.Context, host: str | None) -> None:
     """Containers from Python: an engine that serves the Docker Engine API, and a client for any engine that speaks it."""

@@ -60,6 +60,15 @@ def save_command(client: Client, names: tuple[str, ...], target: str | None) -> 
         archive.write_to(target if target is not None else sys.stdout.buffer)
 
 
+@click.command("pull")
+@click.argument("image")
+@with_client
+def pull_command(client: Client, image: str) -> None:
+    """Fetch IMAGE from its registry."""
+    client.images.pull(image)
+    click.echo(image)
+
+
 @click.command("tag")
 @click.argument("image")
 @click.argument("name")

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 # The exit codes of a command that could not be run, as docker's.
 ENGINE_FAILED, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
 
-PASS_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+# what follows the image or container belongs to the command there
+PASS_ON = {"allow_interspersed_args": False}
 
 
 def exit_code_of(message: str) -> int:

@@ -25,7 +25,11 @@ def tls_context(ca: str, certificate: str, key: str) -> ssl.SSLContext:
 @click.command("serve")
 @click.option("-H", "--host", "hosts", multiple=True, metavar="ADDRESS", help="unix://PATH or tcp://HOST:PORT; several")
 @click.option("--data-root", default=DATA_ROOT, show_default=True, type=click.Path(path_type=Path))
-@click.option("--exec-root", default=EXEC_ROOT, show_default=True, type=click.Path(path_type=Path))
+@click.option(
+    "--exec-root",
+    type=click.Path(path_type=Path),
+    help=f"{EXEC_ROOT}; with another data root than the default, one of its own beside it.",
+)
 @click.option("--stop-containers", is_flag=True, help="Stop and remove all containers at the end; else they run on.")
 @click.option(
     "--runtime", default="", help="The OCI runtime to use: crun, runc or a path; the best there is by default."
@@ -48,7 +52,7 @@ def tls_context(ca: str, certificate: str, key: str) -> ssl.SSLContext:
 def serve_command(
     hosts: tuple[str, ...],
     data_root: Path,
-    exec_root: Path,
+    exec_root: Path | None,
     stop_containers: bool,
     runtime: str,
     mirrors: tuple[str, ...],
@@ -60,9 +64,10 @@ def serve_command(
     log_level: str,
 ) -> None:
     """Run an engine until SIGTERM. Its containers run on after it, and the next one finds them again."""
-    from wherry.embed import serve
+    from wherry.embed import roots, serve
 
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    data_root, exec_root = roots(data_root, exec_root)
     addresses = hosts or (f"unix://{exec_root / 'wherry.sock'}",)
     tls = None
     if tlscacert or tlscert or tlskey:

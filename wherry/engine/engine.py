@@ -49,6 +49,10 @@ class EngineError(Exception):
     """The engine cannot start; the text says why and what to do."""
 
 
+class RootTaken(EngineError):
+    """Another engine holds one of the roots."""
+
+
 class Engine:
     """One engine on a pair of roots.
 
@@ -76,7 +80,7 @@ class Engine:
         self.ephemeral = ephemeral
         self.warnings: list[str] = []
         self._wanted_runtime = runtime
-        self._lock: int | None = None
+        self._locks: list[int] = []
         self.events = Events()
 
     # life
@@ -88,13 +92,22 @@ class Engine:
         """
         if os.geteuid() != 0:
             raise EngineError("the engine needs root: run it with sudo")
-        self.layout.make()
-        self._take_lock()
+        try:
+            self.layout.make()
+            self._take_locks()
+        except OSError as error:
+            self._release_locks()
+            raise EngineError(
+                f"{error.filename}: {error.strerror}: the roots must be directories that can be written"
+            ) from error
+        except EngineError:
+            self._release_locks()
+            raise
         try:
             await self._assemble()
             await recover.recover(self.containers)
         except BaseException:
-            self._release_lock()
+            self._release_locks()
             raise
 
     async def _assemble(self) -> None:
@@ -161,25 +174,28 @@ class Engine:
             path.write_text(str(uuid.uuid4()))
         return path.read_text().strip()
 
-    def _take_lock(self) -> None:
-        fd = os.open(self.layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-            raise EngineError(
-                f"another engine uses {self.layout.data_root}: stop it, or give this one its own --data-root and --exec-root"
-            ) from None
-        self._lock = fd
+    def _take_locks(self) -> None:
+        """Both roots are this engine's alone: what it does not know in them it takes away."""
+        for path, root, option in (
+            (self.layout.lock, self.layout.data_root, "--data-root"),
+            (self.layout.exec_lock, self.layout.exec_root, "--exec-root"),
+        ):
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._locks.append(fd)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RootTaken(
+                    f"another engine uses {root}: stop it, or give this one an {option} of its own (and the other root too)"
+                ) from None
 
-    def _release_lock(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+    def _release_locks(self) -> None:
+        while self._locks:
+            os.close(self._locks.pop())
 
     async def close(self, *, stop_containers: bool = False) -> None:
         """Stop serving. Containers run on; with ``stop_containers``, or an ephemeral engine, all are removed."""
-        if self._lock is None:
+        if not self._locks:
             return
         await self.http.close()
         if stop_containers or self.ephemeral:
@@ -196,7 +212,7 @@ class Engine:
             self.containers.parts.cgroups.remove_parent()
         self.containers.parts.trash.close()
         self.database.close()
-        self._release_lock()
+        self._release_locks()
 
     async def __aenter__(self) -> Engine:
         await self.start()

@@ -134,7 +134,7 @@ async def data_usage(engine: Engine, kinds: list[str] | None) -> SystemDataUsage
         result.layers_size = parts.images.layers_size(
             {layer for image in parts.images.all() for layer in image.layer_ids}
         )
-        result.images = parts.images.list(shared_size=True)
+        result.images = parts.images.list(shared_size=True, in_use=engine.containers.using_image)
     if "container" in wanted:
         result.containers = await container_list.list_containers(engine.containers, all=True, size=True, filters=None)
     if "volume" in wanted:

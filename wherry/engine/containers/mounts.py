@@ -12,7 +12,7 @@ from typing import NoReturn, TypeVar
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from wherry.api.errors import BadRequest, ServerError
+from wherry.api.errors import BadRequest, NotFound, ServerError
 from wherry.api.models.containers import ContainerConfig, HostConfig, Mount
 from wherry.engine.containers.container import MountPoint
 
@@ -83,9 +83,13 @@ def _volumes_from(text: str, others: OthersMounts) -> list[MountPoint]:
     if colon and not _valid_mode(mode):
         raise ServerError(f"invalid mode for volumes-from: {mode}")
     read_only = "ro" in mode.split(",")
+    try:
+        found = others(reference)
+    except NotFound as error:  # a 404 would make the docker command pull the image
+        raise BadRequest(error.message) from None
     return [
         msgspec.structs.replace(point, rw=point.rw and not read_only, no_copy=True)
-        for point in others(reference)
+        for point in found
         if point.type != "tmpfs"
     ]
 

@@ -64,6 +64,7 @@ async def connect(containers: Containers, container: Container) -> None:
 
         other = containers.find(host.network_mode.removeprefix("container:"))
         state.sandbox = namespace_of(other, "net")
+        spec.config.hostname, spec.config.domainname = other.config.hostname, other.config.domainname
         _share_files(containers, container, other)
         return
     state.sandbox = ""

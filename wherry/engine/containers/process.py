@@ -41,6 +41,9 @@ def prepare(containers: Containers, container: Container, root: Path) -> Prepare
         raise ServerError(str(error)) from error
     finally:
         os.close(root_fd)
+    for request in host.device_requests or []:
+        wanted = " ".join(f"[{' '.join(names)}]" for names in request.capabilities or [])
+        raise ServerError(f'could not select device driver "{request.driver}" with capabilities: [{wanted}]')
     security = _security(host.security_opt)
     warnings: list[str] = []
     spec = build_spec(

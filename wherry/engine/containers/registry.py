@@ -206,6 +206,10 @@ class Containers:
             if late:
                 await asyncio.wait(late, timeout=1)
 
+    def using_image(self, image_id: str) -> list[Container]:
+        """The containers made from an image, running or not."""
+        return [container for container in self if container.spec.image_id == image_id]
+
     def volume_users(self, name: str) -> list[str]:
         """The ids of the containers that a volume is mounted in, running or not."""
         return [container.id for container in self if any(point.name == name for point in container.spec.mounts)]

@@ -83,6 +83,10 @@ class Layout:
         return self.exec_root / "wherry.sock"
 
     @property
+    def exec_lock(self) -> Path:
+        return self.exec_root / "lock"
+
+    @property
     def bundles(self) -> Path:
         return self.exec_root / "bundles"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wherry.api.errors import NotImplementedYet, Unavailable
+from wherry.api.errors import NotFound, NotImplementedYet, Unavailable
 from wherry.api.operations.outlines import OUTLINES, REASONS
 from wherry.engine.http.call import Call
 
@@ -27,11 +27,32 @@ async def no_plugins(engine: Engine, call: Call) -> object:
     return []
 
 
+async def no_plugin(engine: Engine, call: Call) -> object:
+    """404, because the docker command asks for a plugin last when it looks for an object of any kind."""
+    raise NotFound(f'plugin "{call.params["name"]}" not found')
+
+
+async def no_build_cache(engine: Engine, call: Call) -> object:
+    """What ``docker system prune`` asks for too: nothing to prune is no error."""
+    return {"CachesDeleted": None, "SpaceReclaimed": 0}
+
+
+async def no_swarm_here(engine: Engine, call: Call) -> object:
+    raise Unavailable(REASONS["Swarm"])
+
+
 async def not_there(engine: Engine, call: Call) -> object:
     raise NotImplementedYet(REASONS[call.operation.tag])
 
 
+_OWN = {
+    "PluginList": no_plugins,
+    "PluginInspect": no_plugin,
+    "BuildPrune": no_build_cache,
+    "SwarmInit": no_swarm_here,
+    "SwarmJoin": no_swarm_here,
+}
 HANDLERS = {
-    operation: outside_swarm if operation.tag in _SWARM else no_plugins if operation.id == "PluginList" else not_there
+    operation: _OWN.get(operation.id) or (outside_swarm if operation.tag in _SWARM else not_there)
     for operation in OUTLINES
 }

@@ -8,7 +8,6 @@ from wherry.api.errors import BadRequest, NotImplementedYet
 from wherry.api.models.common import IdResponse
 from wherry.engine.containers.commit import CommitRequest
 from wherry.engine.containers.commit import commit as commit_container
-from wherry.engine.containers.container import Container
 from wherry.engine.http.call import Call
 from wherry.engine.http.respond import Answer
 from wherry.engine.http.routes.registries import pull_image, send_messages
@@ -19,10 +18,6 @@ if TYPE_CHECKING:
 TAR = "application/x-tar"
 
 
-def _in_use(engine: Engine, image_id: str) -> list[Container]:
-    return [container for container in engine.containers if container.spec.image_id == image_id]
-
-
 async def list_images(engine: Engine, call: Call) -> object:
     query = call.query
     return engine.images.list(
@@ -30,7 +25,7 @@ async def list_images(engine: Engine, call: Call) -> object:
         all=bool(query.all),
         shared_size=bool(query.shared_size),
         version=call.version,
-        in_use=(lambda image_id: _in_use(engine, image_id)) if call.version >= (1, 44) else None,
+        in_use=engine.containers.using_image if call.version >= (1, 44) else None,
     )
 
 
@@ -52,12 +47,12 @@ async def delete_image(engine: Engine, call: Call) -> object:
         call.params["name"],
         force=bool(call.query.force),
         noprune=bool(call.query.noprune),
-        in_use=lambda image_id: _in_use(engine, image_id),
+        in_use=engine.containers.using_image,
     )
 
 
 async def prune(engine: Engine, call: Call) -> object:
-    return engine.images.prune(call.query.filters, in_use=lambda image_id: _in_use(engine, image_id))
+    return engine.images.prune(call.query.filters, in_use=engine.containers.using_image)
 
 
 async def create(engine: Engine, call: Call) -> None:
