@@ -29,7 +29,7 @@ install_quietly() {
 }
 
 if ! command -v dockerd >/dev/null || ! command -v docker-registry >/dev/null; then install_quietly; fi
-install_packages iptables iproute2 procps util-linux runc skopeo openssl
+install_packages iptables iproute2 procps util-linux runc skopeo openssl docker-compose
 make_venv dev,test
 command -v docker >/dev/null || could_not "find a docker command line"
 finish

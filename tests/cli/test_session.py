@@ -111,7 +111,7 @@ class Session:
     def step(self, step: Step) -> list[str]:
         """The step's transcript: what it wrote and its exit code, normalised."""
         words = step.words[1:] if step.words[0] == "host" else ["docker", *step.words]
-        for place, value in self.places.items():
+        for place, value in (self.places | {"{now}": f"{time.time():.9f}"}).items():
             words = [word.replace(place, value) for word in words]
         deadline = time.monotonic() + 20
         while True:

@@ -73,24 +73,24 @@ class Compose:
             "DOCKER_HOST": engine.address,
             "DOCKER_CONFIG": str(project),
             "COMPOSE_PROJECT_NAME": "ferry",
-            "COMPOSE_INTERACTIVE_NO_CLI": "1",  # exec by compose's own client, not by the docker command line
+            "COMPOSE_INTERACTIVE_NO_CLI": "1",  # exec by compose's own client, unless asked otherwise
             "COLOUR": "green",
         }
 
-    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def __call__(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["docker-compose", "--ansi", "never", *arguments],
             cwd=self.project,
-            env=self.env,
+            env=self.env | env,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=60,
         )
 
-    def ok(self, *arguments: str) -> str:
+    def ok(self, *arguments: str, **env: str) -> str:
         """Run, expect success, and give stdout."""
-        done = self(*arguments)
+        done = self(*arguments, **env)
         assert done.returncode == 0, f"{done}\n{self('logs').stdout}\n{self.engine.log[-4000:]}"
         return done.stdout
 
@@ -202,7 +202,11 @@ def logs_and_exec(compose: Compose) -> None:
         shell.expect(b"/dev/pts/")
         assert shell.wait() == 5
     assert "httpd -f -p 80" in compose.ok("top", "store")
-    assert compose.ok("run", "--rm", "-T", "--no-deps", "probe", "echo", "one-off") == "one-off\n"
+    # By the docker command line, as compose does where there is one: its own client attaches after the start.
+    by_docker = {"COMPOSE_INTERACTIVE_NO_CLI": "0"}
+    assert compose.ok("run", "--rm", "-T", "--no-deps", "probe", "echo", "one-off", **by_docker) == "one-off\n"
+    failed = compose("exec", "-T", "app", "sh", "-c", "echo bad >&2; exit 7", **by_docker)
+    assert (failed.returncode, failed.stdout, failed.stderr) == (7, "", "bad\n")
 
 
 def scale_up_and_down(compose: Compose) -> None:

@@ -21,6 +21,8 @@ from tests.support.engines import Engine
 SERVE = """trap 'exit 0' TERM; mkdir -p /www; [ -e /www/page ] || echo hello >/www/page; httpd -p 8000 -h /www
 echo serving; echo to stderr >&2; while :; do sleep 3600 & wait; done"""
 
+READY = LogMessageWaitStrategy("serving").with_startup_timeout(20)
+
 
 @pytest.fixture
 def engine_for_testcontainers(wherry: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Engine]:
@@ -67,7 +69,7 @@ def fetch(container: Any) -> str:
 
 def test_serve_wait_for_logs_fetch_and_exec(engine_for_testcontainers: Engine) -> None:
     with server().with_env("COLOUR", "green") as container:
-        wait_for_logs(container, "serving", timeout=20)
+        wait_for_logs(container, READY, timeout=20)
         assert fetch(container) == "hello\n"
         assert container.get_logs() == (b"serving\n", b"to stderr\n")
 
@@ -86,11 +88,10 @@ def test_serve_wait_for_logs_fetch_and_exec(engine_for_testcontainers: Engine) -
 
 
 def test_wait_strategies(engine_for_testcontainers: Engine) -> None:
-    log = LogMessageWaitStrategy("serving").with_startup_timeout(20)
     http = HttpWaitStrategy(8000, "/page").for_status_code(200).with_startup_timeout(20)
     check = {"test": ["CMD", "wget", "-q", "-O", "/dev/null", "http://127.0.0.1:8000/page"], "interval": 300_000_000}
     healthy = HealthcheckWaitStrategy().with_startup_timeout(20)
-    with server().waiting_for(log) as container:
+    with server().waiting_for(READY) as container:
         assert b"serving\n" in container.get_logs()[0]
     with server().waiting_for(http) as container:
         assert fetch(container) == "hello\n"
@@ -104,11 +105,11 @@ def test_files_mounts_and_the_end(engine_for_testcontainers: Engine, tmp_path: P
     container = (
         server()
         .with_volume_mapping(tmp_path, "/mnt/host", "ro")
-        .with_tmpfs_mount("/scratch", "1m")
+        .with_tmpfs_mount("/scratch", "size=1m")
         .with_copy_into_container(b"copied before\n", "/www/page")
     )
     with container:
-        wait_for_logs(container, "serving", timeout=20)
+        wait_for_logs(container, READY, timeout=20)
         assert fetch(container) == "copied before\n"
         assert tuple(container.exec("cat /mnt/host/given")) == (0, b"from the host\n")
         assert container.exec("touch /mnt/host/new").exit_code == 1
@@ -123,7 +124,7 @@ def test_files_mounts_and_the_end(engine_for_testcontainers: Engine, tmp_path: P
 
 def test_a_network_with_aliases(engine_for_testcontainers: Engine) -> None:
     with Network() as network, server().with_network(network).with_network_aliases("pier") as one:
-        wait_for_logs(one, "serving", timeout=20)
+        wait_for_logs(one, READY, timeout=20)
         asks = DockerContainer("busybox").with_command("wget -q -O - http://pier:8000/page").with_network(network)
         with asks as other:
             assert other.wait() == 0

@@ -200,6 +200,7 @@ async def _start(
     container = instance.container
     run = container.run
     assert callable(output)
+    instance.running = True  # for whoever asks right behind the answer's head
     containers.emit(container, f"exec_start: {instance.line}", execID=instance.id)
     try:
         if run is None:
@@ -219,7 +220,6 @@ async def _start(
         raise
     instance.process = process
     instance.pid = process.pid
-    instance.running = True
     instance.ready.set()
 
 
