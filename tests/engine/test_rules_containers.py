@@ -114,7 +114,7 @@ def test_CRE24_volumes_from(wherry: Engine, tmp_path: Path) -> None:
     code, _, _ = wherry.run_to_end("touch", "/v/x", HostConfig={"VolumesFrom": ["donor:ro"]})
     assert code == 1
     answer = wherry.try_create("true", HostConfig={"VolumesFrom": ["nope"]})
-    assert (answer.status, answer.message) == (404, "No such container: nope")
+    assert (answer.status, answer.message) == (400, "No such container: nope")
     wherry.remove_all()
     wherry.http.delete("/volumes/donated")
 
