@@ -136,10 +136,12 @@ async def _rotate(containers: Containers, container: Container, run: Run, places
         else:  # a rotation was cut off in the middle
             await _until_heard(run, path)
         if not path.exists() and not reopen_log(run.bundle):
-            return
+            create_log(path)  # the monitor has ended: readers know the renamed file to be whole by the new one
         deadline = asyncio.get_running_loop().time() + REOPEN
         while not path.exists():
-            if asyncio.get_running_loop().time() > deadline or run.over.is_set():
+            if run.over.is_set():
+                create_log(path)
+            elif asyncio.get_running_loop().time() > deadline:
                 return
             await asyncio.sleep(_PAUSE)
         # the monitor writes to the new file from here on: the old one's size is final
