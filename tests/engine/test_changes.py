@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from wherry.engine.containers.changes import changes
-from wherry.engine.store import inroot
+from wherry.engine.store import removal
 from wherry.engine.store.overlay import mount_overlay, umount_lazily
 from wherry.engine.store.rootfs import RootfsPaths
 
@@ -184,5 +184,5 @@ def test_a_tree_deeper_than_any_path(tree: Tree) -> None:
     assert len(tree.changes() or []) > 1000
     umount_lazily(root)
     base = os.open(tree.upper.parent, os.O_RDONLY)
-    inroot.remove_tree(base, "upper")
+    removal.remove_tree(base, "upper")
     os.close(base)

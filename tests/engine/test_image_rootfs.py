@@ -13,8 +13,9 @@ import pytest
 from tests.support import images as support
 from tests.support.images import Store
 from wherry.engine.store import overlay
+from wherry.engine.store.removal import remove_path
 from wherry.engine.store.rootfs import Rootfs
-from wherry.engine.store.trash import Trash, remove_tree
+from wherry.engine.store.trash import Trash
 
 LOW, TOP = f"sha256:{'1' * 64}", f"sha256:{'2' * 64}"
 
@@ -239,14 +240,14 @@ def test_the_trash_never_enters_a_mount(tmp_path: Path) -> None:
     (tree / "a" / "mount" / "file").touch()
     try:
         with pytest.raises(OSError):
-            remove_tree(tree)
+            remove_path(tree)
         assert (tree / "a" / "mount" / "file").exists()
         assert not (tree / "b").exists()
     finally:
         overlay.umount_lazily(tree / "a" / "mount")
-    remove_tree(tree)
+    remove_path(tree)
     assert not tree.exists()
-    remove_tree(tree)
+    remove_path(tree)
 
 
 def test_the_trash_follows_no_link_and_takes_deep_trees(tmp_path: Path) -> None:
@@ -263,7 +264,7 @@ def test_the_trash_follows_no_link_and_takes_deep_trees(tmp_path: Path) -> None:
         os.close(fd)
         fd = inner
     os.close(fd)
-    remove_tree(tree)
+    remove_path(tree)
     assert not tree.exists()
     assert (outside / "file").exists()
 

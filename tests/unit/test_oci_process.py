@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from wherry.engine.inroot import open_in_root, read_small
 from wherry.engine.oci import tool
 from wherry.engine.oci.errors import RuntimeFailure
 from wherry.engine.oci.executable import check_executable
 from wherry.engine.oci.exits import ExitWatcher, read_exit
 from wherry.engine.oci.process import Pidfd, pidfd_open, spawn, start_time, wait_pidfd
-from wherry.engine.oci.rootpath import open_in_root, read_small
 
 
 def test_exit_codes_and_signals() -> None:

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wherry.engine.store import inroot
+from wherry.engine import inroot
+from wherry.engine.store import removal
 from wherry.engine.store.compression import CompressionError, decompressed
 from wherry.engine.store.tarread import TarError, TarReader
 from wherry.engine.store.untar import Extracted, LimitExceeded, UntarError, UntarOptions, extract
@@ -423,7 +424,7 @@ def test_remove_tree_leaves_what_links_point_to(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "d/l").symlink_to(tmp_path / "keep")
     fd = os.open(tmp_path, os.O_RDONLY)
-    inroot.remove_tree(fd, "d")
+    removal.remove_tree(fd, "d")
     os.close(fd)
     assert (tmp_path / "keep/f").exists()
     assert not (tmp_path / "d").exists()

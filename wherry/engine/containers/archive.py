@@ -18,10 +18,10 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from wherry.api.errors import ApiError, BadRequest, NotFound, ServerError
+from wherry.engine import inroot
 from wherry.engine.containers.rootview import RootView
 from wherry.engine.containers.tarstream import TarStream, tar_arguments
 from wherry.engine.containers.times import rfc3339nano
-from wherry.engine.store import inroot
 from wherry.engine.store.compression import CompressionError, decompressed
 from wherry.engine.store.untar import UntarError, UntarOptions, extract
 from wherry.wire.pathstat import PathStat, go_mode

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wherry.api.models.containers import FilesystemChange
-from wherry.engine.store import inroot
+from wherry.engine import inroot
 from wherry.engine.store.rootfs import RootfsPaths
 
 MODIFIED, ADDED, DELETED = 0, 1, 2

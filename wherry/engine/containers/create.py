@@ -24,8 +24,8 @@ from wherry.engine.containers.network import networks_asked
 from wherry.engine.containers.platform import check_platform
 from wherry.engine.containers.registry import Containers
 from wherry.engine.images.store import Image
+from wherry.engine.inroot import clean, make_directories, open_in_root
 from wherry.engine.oci.warm import warm_cgroups
-from wherry.engine.store.inroot import clean, make_directories, open_in_root
 from wherry.engine.store.layout import Layout
 
 

@@ -12,8 +12,8 @@ import tarfile
 from collections.abc import Callable, Iterable
 from typing import BinaryIO
 
+from wherry.engine import inroot
 from wherry.engine.containers import changes as comparison
-from wherry.engine.store import inroot
 from wherry.engine.store.rootfs import RootfsPaths
 
 _WHITEOUT = b".wh."

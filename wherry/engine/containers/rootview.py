@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+from wherry.engine import inroot
 from wherry.engine.containers.container import MountPoint
-from wherry.engine.store import inroot
 from wherry.engine.store.overlay import MS_BIND, MS_REC, mount
 
 log = logging.getLogger(__name__)

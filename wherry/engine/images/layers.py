@@ -21,7 +21,7 @@ import zstandard
 from wherry.engine.images.content import Slice, free_space, no_space, temporary
 from wherry.engine.store.compression import decompressed, detect
 from wherry.engine.store.layout import Layout
-from wherry.engine.store.trash import remove_tree
+from wherry.engine.store.removal import remove_path
 from wherry.engine.store.untar import UntarOptions, extract
 
 _CHUNK = 1 << 20
@@ -59,8 +59,8 @@ class StagedLayer:
     blob: Path
 
     def discard(self) -> None:
-        remove_tree(self.directory)
-        remove_tree(self.blob)
+        remove_path(self.directory)
+        remove_path(self.blob)
 
 
 class Writable(Protocol):
@@ -211,6 +211,6 @@ def unpack(
             raise Cancelled
         return staged
     except BaseException:
-        remove_tree(directory)
-        remove_tree(blob)
+        remove_path(directory)
+        remove_path(blob)
         raise

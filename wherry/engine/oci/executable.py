@@ -14,8 +14,8 @@ import posixpath
 import stat
 from collections.abc import Sequence
 
+from wherry.engine.inroot import open_in_root
 from wherry.engine.oci.errors import CREATE_PREFIX, NOT_EXECUTABLE, NOT_FOUND, RuntimeFailure
-from wherry.engine.oci.rootpath import open_in_root
 
 _HEAD = 256  # bytes the kernel looks at
 _BINFMT = "/proc/sys/fs/binfmt_misc"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from wherry.engine.oci.rootpath import read_small
+from wherry.engine.inroot import read_small
 
 LIMIT = 4 << 20  # bytes read of passwd and group
 _MAX_ID = (1 << 31) - 1

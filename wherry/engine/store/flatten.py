@@ -13,7 +13,7 @@ import stat
 import subprocess
 from pathlib import Path
 
-from wherry.engine.store.trash import remove_tree
+from wherry.engine.store.removal import remove_path
 
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
@@ -61,19 +61,19 @@ def _clear_way(layer: Path, root: Path) -> list[Path]:
             if entry.name == _OPAQUE:
                 whiteouts.append(path)
                 for old in list(below.iterdir()) if below.is_dir() and not below.is_symlink() else []:
-                    remove_tree(old)
+                    remove_path(old)
             elif entry.name.startswith(_WHITEOUT):
                 whiteouts.append(path)
-                remove_tree(below / entry.name[len(_WHITEOUT) :])
+                remove_path(below / entry.name[len(_WHITEOUT) :])
             elif stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
                 whiteouts.append(path)
-                remove_tree(below / entry.name)
+                remove_path(below / entry.name)
             elif entry.is_dir(follow_symlinks=False):
                 if _is_opaque(path) or not stat.S_ISDIR(_mode(below / entry.name)):
-                    remove_tree(below / entry.name)
+                    remove_path(below / entry.name)
                 stack.append(path)
             else:
-                remove_tree(below / entry.name)
+                remove_path(below / entry.name)
     return whiteouts
 
 

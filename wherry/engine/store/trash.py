@@ -15,6 +15,7 @@ from pathlib import Path
 
 from wherry.engine.store.layout import Layout
 from wherry.engine.store.overlay import mounts_below, umount_lazily
+from wherry.engine.store.removal import remove_path
 
 log = logging.getLogger(__name__)
 
@@ -96,93 +97,10 @@ class Trash:
                 if isinstance(work, int):
                     os.close(work)
                 else:
-                    remove_tree(work)
+                    remove_path(work)
             except OSError as error:
                 log.warning("could not delete %s: %s", work, error)
             with self._idle:
                 self._pending -= 1
                 if not self._pending:
                     self._idle.notify_all()
-
-
-def remove_tree(path: Path) -> None:
-    """Delete a file or a tree, whatever it holds; symbolic links are not followed and mount points not entered.
-
-    Raises ``OSError`` for the first thing that could not be removed, after everything else is gone.
-    """
-    try:
-        parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
-        try:
-            os.unlink(path.name, dir_fd=parent)
-            return
-        except FileNotFoundError:
-            return
-        except (IsADirectoryError, PermissionError):
-            pass
-        error = _clear(path.name, parent, os.fstat(parent).st_dev)
-        if error is not None:
-            raise error
-    finally:
-        os.close(parent)
-
-
-def _clear(name: str, parent: int, device: int) -> OSError | None:
-    """Delete the directory ``name`` of ``parent``. Walks with a stack of its own: trees may be deeper than Python's."""
-    first: OSError | None = None
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    # (parent fd, name, own fd, names of directories still to enter); an fd a level, so the depth is bounded below.
-    stack: list[tuple[str, int, list[str]]] = []
-
-    def enter(directory: str, dir_fd: int) -> None:
-        nonlocal first
-        try:
-            fd = os.open(directory, flags, dir_fd=dir_fd)
-        except OSError as error:
-            first = first or error
-            return
-        below: list[str] = []
-        if os.fstat(fd).st_dev != device:
-            first = first or OSError(16, "something is still mounted here", directory)
-            os.close(fd)
-            return
-        with os.scandir(fd) as entries:
-            for entry in list(entries):
-                if entry.is_dir(follow_symlinks=False):
-                    below.append(entry.name)
-                    continue
-                try:
-                    os.unlink(entry.name, dir_fd=fd)
-                except OSError as error:
-                    first = first or error
-        stack.append((directory, fd, below))
-
-    enter(name, parent)
-    while stack:
-        directory, fd, below = stack[-1]
-        if below:
-            child = below.pop()
-            if len(stack) > _DEEPEST:
-                _flatten(child, fd, stack[0])
-            else:
-                enter(child, fd)
-            continue
-        stack.pop()
-        os.close(fd)
-        try:
-            os.rmdir(directory, dir_fd=stack[-1][1] if stack else parent)
-        except OSError as error:
-            first = first or error
-    return first
-
-
-_DEEPEST = 200
-
-
-def _flatten(child: str, fd: int, top: tuple[str, int, list[str]]) -> None:
-    """Too deep for one fd a level: move the directory up to the tree's top, where it is met again later."""
-    name = f".{uuid.uuid4().hex}"
-    os.rename(child, name, src_dir_fd=fd, dst_dir_fd=top[1])
-    top[2].append(name)

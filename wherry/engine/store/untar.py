@@ -16,7 +16,8 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from wherry.engine.store import inroot, tarread
+from wherry.engine import inroot
+from wherry.engine.store import removal, tarread
 from wherry.engine.store.tarread import Entry, Source, TarError, TarReader
 
 WHITEOUT = b".wh."
@@ -192,7 +193,7 @@ class _Extraction:
             below = name + b"/"
             for path in [path for path in self.directories if path == name or path.startswith(below)]:
                 del self.directories[path]
-        inroot.remove_tree(parent_fd, last)
+        removal.remove_tree(parent_fd, last)
 
     def file(self, entry: Entry, name: bytes, parent_fd: int, last: bytes) -> None:
         fd = self.make(name, parent_fd, last, lambda: os.open(last, _CREATE, 0o600, dir_fd=parent_fd))

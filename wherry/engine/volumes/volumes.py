@@ -22,8 +22,8 @@ import msgspec
 from wherry.api.errors import ApiError, BadRequest, Conflict, NotFound, NotImplementedYet
 from wherry.api.models.volumes import Volume, VolumeListResponse, VolumePruneResponse
 from wherry.engine.events import Events
+from wherry.engine.inroot import open_in_root
 from wherry.engine.store.database import Database
-from wherry.engine.store.inroot import open_in_root
 from wherry.engine.store.layout import Layout
 from wherry.engine.store.rootfs import tree_size
 from wherry.engine.store.trash import Trash

@@ -22,13 +22,11 @@ _syscall = ctypes.CDLL(None, use_errno=True).syscall
 _syscall.restype = ctypes.c_long
 
 PARENT = os.O_PATH | os.O_DIRECTORY
-# A tree deeper than this is flattened while it is removed, so that no depth costs more descriptors.
-_REMOVE_DEPTH = 128
 
 Path = str | bytes
 
 
-def open_in_root(root_fd: int, path: Path, flags: int, mode: int = 0) -> int:
+def open_in_root(root_fd: int, path: Path, flags: int = os.O_RDONLY, mode: int = 0) -> int:
     """Open ``path`` below ``root_fd``; returns a close-on-exec descriptor.
 
     ``flags`` and ``mode`` are those of open(2). Raises ``OSError`` (``filename`` is ``path``), and ``ValueError`` for a
@@ -47,6 +45,28 @@ def open_in_root(root_fd: int, path: Path, flags: int, mode: int = 0) -> int:
         if code not in (errno.EAGAIN, errno.EINTR):
             break
     raise OSError(code, os.strerror(code), os.fsdecode(raw))
+
+
+def read_small(root_fd: int, path: str, limit: int) -> bytes:
+    """The content of a regular file, ``limit`` bytes at most; empty when it is missing or something else.
+
+    Never waits on a FIFO or a device.
+    """
+    try:
+        fd = open_in_root(root_fd, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError:
+        return b""
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return b""
+        data = bytearray()
+        while len(data) < limit and (piece := os.read(fd, min(65536, limit - len(data)))):
+            data += piece
+        return bytes(data)
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
 
 
 def split(path: bytes) -> tuple[bytes, bytes]:
@@ -102,63 +122,3 @@ def make_directories(root_fd: int, path: bytes, mode: int = 0o755) -> int:
             os.close(fd)
         fd = open_in_root(root_fd, step, PARENT)
     return fd
-
-
-def remove_tree(parent_fd: int, name: Path) -> None:
-    """Remove a file or a whole directory; never follows a link, and needs few descriptors however deep the tree is.
-
-    Raises ``OSError``, such as EBUSY for a mount point; ``FileNotFoundError`` when there is no such name.
-    """
-    name = os.fsencode(name)
-    try:
-        os.unlink(name, dir_fd=parent_fd)
-        return
-    except (IsADirectoryError, PermissionError):
-        if not stat.S_ISDIR(os.stat(name, dir_fd=parent_fd, follow_symlinks=False).st_mode):
-            raise
-    top_fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
-    try:
-        _empty(top_fd)
-    finally:
-        os.close(top_fd)
-    os.rmdir(name, dir_fd=parent_fd)
-
-
-def _empty(top_fd: int) -> None:
-    stack: list[tuple[int, bytes, list[bytes]]] = [(top_fd, b"", _remove_files(top_fd))]
-    moved = 0
-    try:
-        while stack:
-            fd, name, directories = stack[-1]
-            if directories:
-                child = directories.pop()
-                if len(stack) > _REMOVE_DEPTH:
-                    flat = b".wherry-remove-%d" % moved
-                    moved += 1
-                    os.rename(child, flat, src_dir_fd=fd, dst_dir_fd=top_fd)
-                    stack[0][2].append(flat)
-                    continue
-                child_fd = os.open(child, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
-                stack.append((child_fd, child, []))
-                stack[-1] = (child_fd, child, _remove_files(child_fd))
-            else:
-                stack.pop()
-                if stack:
-                    os.close(fd)
-                    os.rmdir(name, dir_fd=stack[-1][0])
-    finally:
-        for fd, _, _ in stack[1:]:
-            os.close(fd)
-
-
-def _remove_files(fd: int) -> list[bytes]:
-    """Unlink all but directories; returns the names of these."""
-    directories: list[bytes] = []
-    with os.scandir(fd) as entries:
-        listed = [(os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries]
-    for name, is_directory in listed:
-        if is_directory:
-            directories.append(name)
-        else:
-            os.unlink(name, dir_fd=fd)
-    return directories
