@@ -77,9 +77,9 @@ def decode_body(type_: Any, data: bytes) -> Any:
         value = _decoder(type_).decode(data)
     except msgspec.ValidationError:
         value = _read_as_go(type_, data)
-    except msgspec.DecodeError as error:
-        raise BadRequest(_syntax_text(error, data)) from None
-    except UnicodeDecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        if _is_text(data):
+            raise BadRequest(_syntax_text(error, data)) from None
         value = _read_as_go(type_, data)
     except RecursionError:
         raise BadRequest(_TOO_DEEP) from None
@@ -98,8 +98,19 @@ def _parse(data: bytes | str) -> Any:
     """Plain data. Bytes that are no UTF-8 become U+FFFD, as Go has it."""
     try:
         return msgspec.json.decode(data)
-    except UnicodeDecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):  # which of them, depends on msgspec's version
+        if _is_text(data):
+            raise
         return msgspec.json.decode(cast(bytes, data).decode("utf-8", "replace"))
+
+
+def _is_text(data: bytes | str) -> bool:
+    if isinstance(data, bytes):
+        try:
+            data.decode()
+        except UnicodeDecodeError:
+            return False
+    return True
 
 
 # --- requests -------------------------------------------------------------------------------------------------------
@@ -365,7 +376,7 @@ def _unfit(value: Any, shape: Shape, path: str) -> BadRequest:
     return BadRequest(f"invalid JSON: json: cannot unmarshal {noun} into Go {where} of type {shape.go}")
 
 
-def _syntax_text(error: msgspec.DecodeError, data: bytes) -> str:
+def _syntax_text(error: Exception, data: bytes) -> str:
     """The words of Go for JSON that is broken."""
     text = str(error)
     if not data.strip():
