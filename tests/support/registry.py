@@ -6,14 +6,20 @@ import asyncio
 import hashlib
 import json
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from tests.support.images import PACK, config_of, digest
+from tests.support.images import PACK, Store, config_of, digest
+from wherry.engine.images.reference import Reference
 from wherry.engine.images.registry import manifest as kinds
+from wherry.engine.images.registry.auth import NOBODY, Credentials
+from wherry.engine.images.registry.hosts import Endpoint, Registries
+from wherry.engine.images.registry.pull import pull, wanted
+from wherry.engine.images.registry.push import push
+from wherry.engine.images.registry.repository import Registry, Repository
 
 REASONS = {200: "OK", 201: "Created", 202: "Accepted", 206: "Partial Content", 307: "Temporary Redirect"}
 
@@ -231,3 +237,91 @@ def basic(username: str, password: str) -> Hook:
 
 def sha512(data: bytes) -> str:
     return f"sha512:{hashlib.sha512(data).hexdigest()}"
+
+
+# the calling side
+
+ANN = Credentials("ann", "secret")
+"""Whom ``basic("ann", "secret")`` and ``token_server`` let in."""
+
+
+def bounded(work: Callable[[], Awaitable[Any]], seconds: float = 20) -> Any:
+    """Run it to its end, in time."""
+
+    async def within() -> Any:
+        async with asyncio.timeout(seconds):
+            return await work()
+
+    return asyncio.run(within())
+
+
+async def repository(fake: FakeRegistry, credentials: Credentials = NOBODY, actions: str = "pull") -> Repository:
+    registry = await Registry.connect(Registries(), Endpoint(fake.url), credentials)
+    return Repository(registry, "some/thing", actions)
+
+
+async def blob(place: Repository, name: str) -> bytes:
+    answer, _ = await place.blob(name)
+    return await answer.read(1 << 20, "the blob")
+
+
+def token_server(fake: FakeRegistry, tokens: FakeRegistry, *, expires: int = 300) -> None:
+    """``fake`` wants tokens that ``tokens`` gives to ann."""
+
+    def guard(asked: Asked) -> Reply | None:
+        if asked.authorization == "Bearer good":
+            return None
+        scope = f'Bearer realm="{tokens.url}/token",service="fake"'
+        return refusal(401, "UNAUTHORIZED", "authentication required", WWW_Authenticate=scope)
+
+    def give(asked: Asked) -> Reply | None:
+        if asked.path != "/token":
+            return None
+        if asked.authorization == ANN.basic or asked.body.startswith(b"grant_type=refresh_token"):
+            answer = {"token": "good", "expires_in": expires, "refresh_token": "again"}
+            return Reply(body=json.dumps(answer).encode())
+        return refusal(401, "UNAUTHORIZED", "incorrect username or password")
+
+    fake.hooks.append(guard)
+    tokens.hooks.append(give)
+
+
+Messages = list[dict[str, Any]]
+
+
+def with_registry(work: Callable[[FakeRegistry], Awaitable[Any]]) -> Any:
+    """Run it with a registry, to its end, in time."""
+
+    async def inner() -> Any:
+        async with fake_registry() as fake:
+            return await work(fake)
+
+    return bounded(inner, 60)
+
+
+async def fetch(
+    store: Store, name: str, *, registries: Registries | None = None, platform: str = "", tag: str = ""
+) -> Messages:
+    """Pull; all its messages."""
+    made = pull(store.images, registries or Registries(), wanted(name, tag), platform, NOBODY)
+    return [message async for message in made]
+
+
+async def send(store: Store, name: str) -> Messages:
+    """Push; all its messages."""
+    repository, _, tag = name.rpartition(":")
+    made = push(store.images, Registries(), Reference(repository, tag), NOBODY)
+    return [message async for message in made]
+
+
+def words(messages: Messages) -> list[str]:
+    """What was said, but for the steps in between."""
+    shown = [
+        f"{message['id']}: {message['status']}" if "id" in message else message.get("status", "")
+        for message in messages
+    ]
+    return [text for text in shown if "Extracting" not in text and "Downloading" not in text and text]
+
+
+def short(data: bytes) -> str:
+    return digest(data)[7:19]
