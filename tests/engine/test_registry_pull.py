@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support import images as support
-from tests.support.images import Store, config_of, digest, tar
+from tests.support.images import Store, config_of, digest, gzipped, tar
 from tests.support.registry import (
     FakeRegistry,
     Reply,
@@ -185,7 +184,7 @@ def test_a_mirror_stands_in_for_docker_hub_and_is_passed_over_when_it_fails(stor
 def test_a_pull_that_is_given_up_leaves_nothing(store: Store) -> None:
     async def work(fake: FakeRegistry) -> None:
         fake.add_image([A, B, C], "latest")
-        slow = digest(gzip.compress(C))
+        slow = digest(gzipped(C))
         fake.hooks.append(lambda a: Reply(body=fake.blobs[slow], hold=0.2) if a.path.endswith(slow) else None)
         messages = pull(store.images, Registries(), wanted(f"{fake.domain}/app", "latest"), "", NOBODY)
         async for message in messages:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support import images as support
-from tests.support.images import Store, digest, tar
+from tests.support.images import Store, digest, gzipped, tar
 from tests.support.registry import (
     FakeRegistry,
     Reply,
@@ -55,12 +54,12 @@ def lying_header(fake: FakeRegistry) -> str:
 
 
 def swapped_layer(fake: FakeRegistry) -> str:
-    fake.blobs[digest(gzip.compress(B))] = gzip.compress(C)[: len(gzip.compress(B))].ljust(len(gzip.compress(B)), b"x")
+    fake.blobs[digest(gzipped(B))] = gzipped(C)[: len(gzipped(B))].ljust(len(gzipped(B)), b"x")
     return "latest"
 
 
 def truncated_layer(fake: FakeRegistry) -> str:
-    name = digest(gzip.compress(B))
+    name = digest(gzipped(B))
     fake.hooks.append(lambda a: Reply(body=fake.blobs[name], cut=10) if a.path.endswith(name) else None)
     return "latest"
 
@@ -68,7 +67,7 @@ def truncated_layer(fake: FakeRegistry) -> str:
 def other_content(fake: FakeRegistry) -> str:
     """Layers whose digests are right, of another image than the configuration says."""
     content = honest(fake)
-    content["layers"][1] = fake.add_blob(gzip.compress(C), kinds.DOCKER_LAYER)
+    content["layers"][1] = fake.add_blob(gzipped(C), kinds.DOCKER_LAYER)
     fake.add_manifest(content, "latest")
     return "latest"
 
@@ -81,7 +80,7 @@ def missing_layer(fake: FakeRegistry) -> str:
 
 
 def absent_blob(fake: FakeRegistry) -> str:
-    del fake.blobs[digest(gzip.compress(B))]
+    del fake.blobs[digest(gzipped(B))]
     return "latest"
 
 

@@ -63,7 +63,7 @@ class Store:
         """Every layer, blob and thing under way on the disk."""
         self.trash.wait(10)
         root = self.layout.data_root
-        places = ("layers", "blobs/sha256", "tmp", "trash")
+        places = ("layers", "blobs/sha256", "partial", "tmp", "trash")
         return {f"{place}/{path.name}" for place in places for path in (root / place).iterdir()}
 
 
@@ -121,9 +121,14 @@ def config_of(layers: Sequence[bytes], **more: Any) -> bytes:
     return json.dumps({**content, **more}).encode()
 
 
+def gzipped(data: bytes) -> bytes:
+    """The same bytes for the same data, whatever the time."""
+    return gzip.compress(data, mtime=0)
+
+
 PACK: Mapping[str, Any] = {
     "plain": lambda data: data,
-    "gzip": gzip.compress,
+    "gzip": gzipped,
     "zstd": lambda data: zstandard.ZstdCompressor().compress(data),
 }
 

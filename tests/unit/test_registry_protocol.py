@@ -25,6 +25,7 @@ from tests.support.registry import (
     token_server,
 )
 from wherry.api.errors import ApiError, BadRequest, NotFound, ServerError, Unauthorized
+from wherry.engine.images.partial import Partials
 from wherry.engine.images.registry import ask
 from wherry.engine.images.registry.auth import NOBODY, Credentials
 from wherry.engine.images.registry.download import Download
@@ -33,6 +34,7 @@ from wherry.engine.images.registry.hosts import Endpoint, InvalidOption, Registr
 from wherry.engine.images.registry.manifest import LARGEST_MANIFEST, Descriptor
 from wherry.engine.images.registry.progress import Progress, bar
 from wherry.engine.store.layout import Layout
+from wherry.engine.store.trash import Trash
 
 
 @pytest.mark.parametrize(
@@ -121,19 +123,22 @@ def test_mirrors_come_first_for_pulls_from_docker_hub_alone() -> None:
 
 
 async def download(
-    fake: FakeRegistry, tmp_path: Path, data: bytes, *, size: int | None = None, name: str = ""
+    fake: FakeRegistry, tmp_path: Path, data: bytes, *, size: int | None = None, name: str = "", keep: bool = False
 ) -> bytes:
     layout = Layout(tmp_path / "data", tmp_path / "run")
-    layout.tmp.mkdir(parents=True, exist_ok=True)
+    layout.make()
+    trash = Trash(layout)
+    partials = Partials(layout, trash)
     wanted = Descriptor(digest=name or digest(data), size=len(data) if size is None else size)
-    made = Download(layout, await repository(fake), wanted)
+    made = Download(layout, partials, await repository(fake), wanted)
     try:
         await made.run(lambda count: None, lambda seconds: None)
-        assert made.path is not None
         return made.path.read_bytes()
     finally:
-        made.discard()
+        made.end(keep=keep)
+        trash.close()
         assert list(layout.tmp.iterdir()) == []
+        assert keep or list(layout.partial.iterdir()) == []
 
 
 @pytest.fixture

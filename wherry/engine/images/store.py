@@ -38,6 +38,7 @@ from wherry.engine.images.config import LARGEST, ImageConfigFile, InvalidConfig,
 from wherry.engine.images.content import ContentError, blob_path, read_blob, stage_bytes, sync_filesystem
 from wherry.engine.images.image import Image, ImageRow, InUse, User
 from wherry.engine.images.layers import LayerRow, StagedLayer, chain_ids
+from wherry.engine.images.partial import Partials
 from wherry.engine.images.reference import Reference
 from wherry.engine.store.database import Database
 from wherry.engine.store.layout import Layout
@@ -71,6 +72,7 @@ class Images:
         self.events = events
         self.trash = trash or Trash(layout)
         self.rootfs = rootfs or Rootfs(layout, self.trash)
+        self.partials = Partials(layout, self.trash)
         self.layers: dict[str, LayerRow] = {}
         self._database = database
         self._rows: dict[str, ImageRow] = {}
@@ -114,6 +116,7 @@ class Images:
             if not layer_diff(self.layout, chain).is_dir():
                 log.error("layer %s has lost its files", chain)
         self.collect()
+        self.partials.clean()
         return lost
 
     # looking things up

@@ -59,6 +59,11 @@ class Layout:
         return self.data_root / "blobs"
 
     @property
+    def partial(self) -> Path:
+        """Blobs that have not come whole, ``<algorithm>-<hex>``."""
+        return self.data_root / "partial"
+
+    @property
     def volumes(self) -> Path:
         return self.data_root / "volumes"
 
@@ -116,6 +121,7 @@ class Layout:
             self.layers,
             self.rootfs,
             self.blobs / "sha256",
+            self.partial,
             self.volumes,
             self.trash,
             self.tmp,

@@ -1,16 +1,17 @@
-"""A blob from a registry to a file: checked, bounded, and taken up again where a broken connection left it."""
+"""A blob from a registry to a file: checked, bounded, and taken up again where a broken connection or pull left it."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 from collections.abc import Awaitable, Callable
-from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from wherry.engine.blocking import in_thread
 from wherry.engine.images.content import free_space, no_space, temporary
+from wherry.engine.images.partial import Partials
 from wherry.engine.images.registry.errors import Interrupted, RegistryError, Unreachable
 from wherry.engine.images.registry.manifest import Descriptor
 from wherry.engine.images.registry.repository import Repository
@@ -21,6 +22,7 @@ ATTEMPTS = 5
 _MOST_ATTEMPTS = 50
 _SMALL_ATTEMPTS = 3
 _BATCH = 1 << 20
+_PIECE = 1 << 22
 
 T = TypeVar("T")
 
@@ -41,41 +43,75 @@ async def retried(call: Callable[[], Awaitable[T]]) -> T:
 
 
 class Download:
-    """One blob on its way to ``tmp``. ``path`` is the file; whoever takes it away sets it to None."""
+    """One blob on its way to a file, ``path``; whoever is done with it calls ``end``."""
 
-    def __init__(self, layout: Layout, repository: Repository, blob: Descriptor) -> None:
+    def __init__(self, layout: Layout, partials: Partials, repository: Repository, blob: Descriptor) -> None:
         self._layout = layout
+        self._partials = partials
         self._repository = repository
         self._blob = blob
         self._hash = hashlib.new(blob.digest.partition(":")[0])
         self._received = 0
-        self.path: Path | None = temporary(layout, "download")
+        place = partials.claim(blob.digest)
+        self._claimed = place is not None
+        self.path = place or temporary(layout, "download")
 
     async def run(self, progress: Callable[[int], None], retrying: Callable[[float], None]) -> None:
-        """Fetch it all. ``progress`` is told how many bytes there are, ``retrying`` how many seconds a pause will be.
+        """Fetch what is missing. ``progress`` is told how many bytes there are, ``retrying`` how long a pause will be.
 
         Raises ``RegistryError``, and ``OSError`` when the disk is full.
         """
-        assert self.path is not None
-        if self._blob.size > free_space(self._layout):
-            raise no_space(self._layout)
-        failures = attempts = 0
-        with open(self.path, "wb", buffering=0) as file:
-            while True:
-                before = self._received
-                attempts += 1
-                try:
-                    await self._attempt(file.fileno(), progress)
-                    break
-                except (Interrupted, Unreachable):
-                    failures = 1 if self._received > before else failures + 1
-                    if failures >= ATTEMPTS or attempts >= _MOST_ATTEMPTS:
-                        raise
-                delay = retry_delay(failures)
-                retrying(delay)
-                await asyncio.sleep(delay)
-        if self._hash.hexdigest() != self._blob.digest.partition(":")[2]:
+        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            taken_up = await self._take_up(fd)
+            if self._blob.size - self._received > free_space(self._layout):
+                self._partials.clear()
+                if self._blob.size - self._received > free_space(self._layout):
+                    raise no_space(self._layout)
+            await self._fetch(fd, progress, retrying)
+            if taken_up and not self._verified:  # damaged where it lay: that is no fault of the registry's
+                self._start_again(fd)
+                await self._fetch(fd, progress, retrying)
+        finally:
+            os.close(fd)
+        if not self._verified:
             raise RegistryError(f"filesystem layer verification failed for digest {self._blob.digest}")
+
+    async def _fetch(self, fd: int, progress: Callable[[int], None], retrying: Callable[[float], None]) -> None:
+        failures = attempts = 0
+        while True:
+            before = self._received
+            attempts += 1
+            try:
+                return await self._attempt(fd, progress)
+            except (Interrupted, Unreachable):
+                failures = 1 if self._received > before else failures + 1
+                if failures >= ATTEMPTS or attempts >= _MOST_ATTEMPTS:
+                    raise
+            delay = retry_delay(failures)
+            retrying(delay)
+            await asyncio.sleep(delay)
+
+    @property
+    def _verified(self) -> bool:
+        return self._hash.hexdigest() == self._blob.digest.partition(":")[2]
+
+    async def _take_up(self, fd: int) -> bool:
+        """Hash what an earlier pull left; whether that was anything."""
+        size = os.fstat(fd).st_size
+        if size > self._blob.size:
+            self._start_again(fd)
+            return False
+        while self._received < size:
+            self._received += await _in_thread(self._hash_some, fd)
+        return size > 0
+
+    def _hash_some(self, fd: int) -> int:
+        data = os.read(fd, _PIECE)
+        if not data:
+            raise OSError(errno.EIO, "the file became shorter", str(self.path))
+        self._hash.update(data)
+        return len(data)
 
     async def _attempt(self, fd: int, progress: Callable[[int], None]) -> None:
         size = self._blob.size
@@ -102,7 +138,7 @@ class Download:
                 progress(self._received + held)
         except BaseException as error:
             answer.close()
-            if isinstance(error, Interrupted):
+            if isinstance(error, (Interrupted, asyncio.CancelledError)):
                 await self._keep(fd, batch, held)
             raise
         await self._keep(fd, batch, held)
@@ -116,14 +152,8 @@ class Download:
         self._hash = hashlib.new(self._blob.digest.partition(":")[0])
 
     async def _keep(self, fd: int, batch: list[bytes], size: int) -> None:
-        if not batch:
-            return
-        writing = asyncio.ensure_future(in_thread(self._write, fd, b"".join(batch), size))
-        try:
-            await asyncio.shield(writing)
-        except asyncio.CancelledError:
-            await asyncio.wait([writing])  # the file must not be closed under it
-            raise
+        if batch:
+            await _in_thread(self._write, fd, b"".join(batch), size)
 
     def _write(self, fd: int, data: bytes, size: int) -> None:
         if size > free_space(self._layout):
@@ -134,7 +164,20 @@ class Download:
             view = view[os.write(fd, view) :]
         self._received += size
 
-    def discard(self) -> None:
-        if self.path is not None:
+    def end(self, *, keep: bool = False) -> None:
+        """Remove the file, if it is still there; ``keep`` it for a later pull, which only one of several at a time can."""
+        if self._claimed:
+            self._claimed = False
+            self._partials.release(self._blob.digest, keep=keep)
+        else:
             self.path.unlink(missing_ok=True)
-            self.path = None
+
+
+async def _in_thread(work: Callable[..., T], fd: int, *arguments: Any) -> T:
+    """Work on an open file, which must not be closed under it."""
+    running = asyncio.ensure_future(in_thread(work, fd, *arguments))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        raise

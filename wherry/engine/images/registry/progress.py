@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 Message = dict[str, Any]
@@ -45,7 +45,7 @@ class Progress:
         self._pending[object() if key is None else key] = message
         self._wake.set()
 
-    async def during(self, work: Callable[[], Awaitable[None]]) -> AsyncIterator[Message]:
+    async def during(self, work: Callable[[], Awaitable[None]]) -> AsyncGenerator[Message, None]:
         """Run ``work`` and give what it says. Its error is raised behind its last message; leaving early cancels it."""
         task = asyncio.ensure_future(work())
         task.add_done_callback(lambda _: self._wake.set())

@@ -7,7 +7,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from wherry.engine.images.platform import Platform, parse_platform
 from wherry.engine.images.reference import InvalidReference, Reference, short_id
 from wherry.engine.images.registry.auth import Credentials
 from wherry.engine.images.registry.download import Download, retried
-from wherry.engine.images.registry.errors import RegistryError, Unreachable, pull_error
+from wherry.engine.images.registry.errors import Interrupted, RegistryError, Unreachable, pull_error
 from wherry.engine.images.registry.hosts import Registries
 from wherry.engine.images.registry.manifest import Descriptor, Document, check_image, choose
 from wherry.engine.images.registry.progress import Message, Progress
@@ -65,8 +65,9 @@ async def pull(
         if platform:
             _check_platform(images, name, chosen, progress)
 
-    async for message in progress.during(work):
-        yield message
+    async with aclosing(progress.during(work)) as messages:
+        async for message in messages:
+            yield message
 
 
 def _check_platform(images: Images, name: Reference, chosen: Platform, progress: Progress) -> None:
@@ -245,6 +246,7 @@ class _Layers:
                 self._progress.step("Pulling fs layer", short_id(layer.digest))
                 missing.append(number)
         uses = Counter(self._layers[number].digest for number in missing)
+        keep, done = False, False
         try:
             for number in missing:
                 self._begin(self._layers[number])
@@ -254,21 +256,32 @@ class _Layers:
                 await self._wait(task)
                 uses[layer.digest] -= 1
                 await self._unpack(number, download, last=not uses[layer.digest])
-        except BaseException:
-            for made in self._staged:
-                made.discard()
+            done = True
+        except (Interrupted, Unreachable, asyncio.CancelledError):
+            keep = True  # nothing was wrong with what came
             raise
         finally:
-            tasks = [task for _, task in self._downloads.values()]
-            for task in tasks:
-                task.cancel()
-            if tasks:
-                await asyncio.wait(tasks)
-            for download, task in self._downloads.values():
-                if not task.cancelled():
-                    task.exception()
-                download.discard()
+            await self._end(keep=keep)
+            if not done:
+                self._give_up(keep=keep)
         return self._staged
+
+    async def _end(self, *, keep: bool) -> None:
+        tasks = [task for _, task in self._downloads.values()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        for download, task in self._downloads.values():
+            if not task.cancelled():
+                task.exception()
+            download.end(keep=keep)
+
+    def _give_up(self, *, keep: bool) -> None:
+        for made in self._staged:
+            if keep and made.row.received:
+                self._images.partials.put(made.row.blob, made.blob)
+            made.discard()
 
     async def _wait(self, task: asyncio.Task[None]) -> None:
         """Until one download is there; the failure of any of them is at once that of all."""
@@ -282,7 +295,7 @@ class _Layers:
 
     def _begin(self, layer: Descriptor) -> None:
         if layer.digest not in self._downloads:
-            download = Download(self._images.layout, self._repository, layer)
+            download = Download(self._images.layout, self._images.partials, self._repository, layer)
             self._downloads[layer.digest] = (download, asyncio.ensure_future(self._download(download, layer)))
 
     async def _download(self, download: Download, layer: Descriptor) -> None:
@@ -301,7 +314,6 @@ class _Layers:
         layer, diff_id = self._layers[number], self._diff_ids[number]
         shown = short_id(layer.digest)
         cancelled = threading.Event()
-        assert download.path is not None
         source = Slice(download.path)
         work = asyncio.ensure_future(in_thread(self._stage, number, source, download, last, cancelled))
         try:

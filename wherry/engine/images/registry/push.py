@@ -14,6 +14,7 @@ import threading
 import zlib
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,8 +74,9 @@ async def push(
         await _push(images, registries, tags, credentials, progress)
         images.events.emit("image", "push", str(name), {"name": name.familiar_name})
 
-    async for message in progress.during(work):
-        yield message
+    async with aclosing(progress.during(work)) as messages:
+        async for message in messages:
+            yield message
 
 
 async def _push(
