@@ -14,6 +14,7 @@ from wherry.api.operation import Body, Operation, Reply
 from wherry.engine.http.call import Call
 from wherry.engine.http.router import Router
 from wherry.engine.http.server import HttpServer
+from wherry.engine.http.server_limits import Limits
 from wherry.wire.http1 import Data, End, Response, ResponseParser
 
 Get = Operation(id="Get", method="GET", path="/get/{id}", tag="Test", reply=Reply.JSON)
@@ -132,9 +133,9 @@ class Served:
 
 
 @contextlib.asynccontextmanager
-async def serving(handlers: dict[Operation | str, Handler]) -> AsyncIterator[Served]:
+async def serving(handlers: dict[Operation | str, Handler], limits: Limits | None = None) -> AsyncIterator[Served]:
     with tempfile.TemporaryDirectory() as directory:
-        server = HttpServer(Router(handlers).handle)
+        server = HttpServer(Router(handlers).handle, limits=limits)
         served = Served(server, Path(directory) / "s.sock")
         await server.listen_unix(served.path)
         try:

@@ -11,6 +11,7 @@ import re
 LAST_CHUNK = b"0\r\n\r\n"
 
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?")
+_CONTROL = re.compile(rb"[\r\n\0]")
 _LINE_LIMIT = 4096
 _TRAILER_LIMIT = 16384
 
@@ -82,6 +83,8 @@ class ChunkDecoder:
                     self.done = True
                     self.rest = data[line_end + 2 :]
                     return pieces
+                if _CONTROL.search(data, position, line_end):
+                    raise ChunkError("the trailer is malformed")
             else:
                 size = _SIZE.fullmatch(data, position, line_end)
                 if size is None:

@@ -41,6 +41,7 @@ __all__ = [
 MAX_HEAD = 65536
 """Longest accepted head of a message, in bytes."""
 
+_BARE_LF = re.compile(rb"(?<!\r)\n")
 _BAD_TARGET = re.compile(r"[\x00-\x20\x7f]")
 
 
@@ -198,6 +199,11 @@ def _split_head(buffer: bytearray) -> bytes | None:
     if end < 0:
         if len(buffer) > MAX_HEAD:
             raise HttpError(431, f"the head of the message is longer than {MAX_HEAD} bytes")
+        # said now: what is waited for may never come
+        if buffer and not 0x20 < buffer[0] < 0x7F:
+            raise HttpError(400, "malformed HTTP message: this is no HTTP (is it TLS?)")
+        if _BARE_LF.search(buffer):
+            raise HttpError(400, "malformed HTTP message: a line ends without CR")
         return None
     if end + 4 > MAX_HEAD:
         raise HttpError(431, f"the head of the message is longer than {MAX_HEAD} bytes")
@@ -222,6 +228,17 @@ def _parse_head(parser: httptools.HttpRequestParser | httptools.HttpResponsePars
     if version not in ("1.1", "1.0"):
         raise HttpError(505, f"unsupported HTTP version {version}")
     return version == "1.0"
+
+
+def _check_request(method: str, found: _Head, head: bytes, *, http10: bool) -> None:
+    """What llhttp lets pass and two servers in a row might read differently."""
+    if not head.startswith(b"%b %b HTTP/" % (method.encode(), found.url)):
+        raise HttpError(400, "malformed HTTP message: malformed request line")
+    names = [name.lower() for name, _ in found.fields]
+    if names.count(b"host") > 1:
+        raise HttpError(400, "malformed HTTP message: more than one Host")
+    if http10 and b"transfer-encoding" in names:
+        raise HttpError(400, "malformed HTTP message: HTTP/1.0 has no transfer encodings")
 
 
 class RequestParser:
@@ -277,6 +294,7 @@ class RequestParser:
         parser = httptools.HttpRequestParser(found)
         http10 = _parse_head(parser, found, head)
         method = parser.get_method().decode("latin-1")
+        _check_request(method, found, head, http10=http10)
         request = Request(method, found.url.decode("latin-1"), Headers.from_raw(found.fields), http10=http10)
         events: list[Event] = [request]
         if not request.has_body:

@@ -417,14 +417,41 @@ async def open_logs(
     tty: bool,
     follow: LogFollow | None = None,
     running: bool = False,
-) -> AsyncGenerator[bytes, None]:
+) -> LogBatches:
     """Take the place to read from, then return the batches: what is written from here on is new to ``follow``.
 
-    As ``read_logs``; the iterator must be iterated or the files stay open.
+    As ``read_logs``; the batches must be closed, also where none was asked for.
     """
     running = running or follow is not None
-    reader = await in_thread(LogReader, path, options, framed=not tty, follow=follow is not None, running=running)
-    return _batches(reader, follow, running=running)
+    opening = asyncio.ensure_future(
+        in_thread(LogReader, path, options, framed=not tty, follow=follow is not None, running=running)
+    )
+    try:
+        reader = await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(_close_opened)
+        raise
+    return LogBatches(reader, _batches(reader, follow, running=running))
+
+
+def _close_opened(opening: asyncio.Future[LogReader]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
+
+
+class LogBatches:
+    """An open log's batches. A generator alone would not close the files when it is dropped before its first batch."""
+
+    def __init__(self, reader: LogReader, batches: AsyncGenerator[bytes, None]) -> None:
+        self._reader = reader
+        self._batches = batches
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._batches
+
+    async def aclose(self) -> None:
+        await self._batches.aclose()
+        self._reader.close()
 
 
 async def read_logs(

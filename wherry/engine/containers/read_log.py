@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from urllib.parse import quote_plus
 
 from wherry.api.errors import Conflict, NotImplementedYet
 from wherry.api.operations.containers import ContainerLogsQuery
 from wherry.engine.containers.container import Container
 from wherry.engine.containers.follow import Follower
-from wherry.engine.containers.logs import log_options, open_logs
+from wherry.engine.containers.logs import LogBatches, log_options, open_logs
 from wherry.engine.containers.registry import Containers
 
 
-async def read_log(containers: Containers, container: Container, query: ContainerLogsQuery) -> AsyncIterator[bytes]:
-    """The log in batches ready to be sent; where to begin is settled at return (LOG5, LOG7).
+async def read_log(containers: Containers, container: Container, query: ContainerLogsQuery) -> LogBatches:
+    """The log in batches ready to be sent; where to begin is settled at return (LOG5, LOG7). To be closed.
 
     Raises ``BadRequest``, ``NotImplementedYet`` (the driver keeps nothing to read),
     ``Conflict`` (dead or being removed).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -61,7 +61,7 @@ class Sampler:
         second = await self.read()
         return self.response(second, first if second is not None else None)
 
-    async def stream(self) -> AsyncIterator[ContainerStatsResponse]:
+    async def stream(self) -> AsyncGenerator[ContainerStatsResponse, None]:
         """An answer every second until the container is removed; an empty one while it does not run (STT3)."""
         if self._closed:
             return

@@ -71,6 +71,9 @@ class Connection(asyncio.BufferedProtocol):
         self._discarding = False
         self._lingered = 0
         self._linger_timer: asyncio.TimerHandle | None = None
+        self._waiting_since: float | None = server.loop.time()  # for a request; None while one is served
+        self._in_head = False  # the first bytes of a request are there, its head is not complete
+        self._expired = False
         self._changed: asyncio.Future[None] | None = None  # something the request loop waits for has happened
         self._drained: asyncio.Future[None] | None = None
         self._gone: asyncio.Future[None] = server.loop.create_future()
@@ -83,7 +86,7 @@ class Connection(asyncio.BufferedProtocol):
         sock = transport.get_extra_info("socket")
         self._fd = -1 if sock is None else sock.fileno()
         if not self.server.enter(self):
-            self._transport.abort()
+            self.abort()
             return
         self._task = self.server.loop.create_task(self._run())
 
@@ -147,6 +150,8 @@ class Connection(asyncio.BufferedProtocol):
             self._fail(error)
         else:
             self._take(events)
+            if not events and not self._in_head and self._waiting_since is not None:
+                self._await_head()
         self.update_reading()
 
     def _take(self, events: list[Event]) -> None:
@@ -156,6 +161,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._body.put(event.data)
             elif isinstance(event, Request):
                 self._request = event
+                self._waiting_since, self._in_head = None, False
                 self._body = RequestBody(
                     length=event.content_length, on_wanted=self._send_continue, on_room=self.update_reading
                 )
@@ -170,6 +176,38 @@ class Connection(asyncio.BufferedProtocol):
         if self._body is not None:
             self._body.fail(BadRequest(str(error), status=error.status))
         self._notify()
+
+    def _await_head(self) -> None:
+        """Waiting for a request, or for the rest of its head, begins now."""
+        self._waiting_since, self._in_head = self.server.loop.time(), self._parser.buffered > 0
+
+    # -- limits ------------------------------------------------------------------------------------------------------
+
+    @property
+    def idle_since(self) -> float | None:
+        """When this connection began to wait for a request, of which no byte is there yet; None if it does not."""
+        waits = not self._in_head and not self._expired and self._failure is None and not self._finished
+        return self._waiting_since if waits else None
+
+    def check_time(self, now: float) -> None:
+        """End a connection whose request does not come (in time)."""
+        if self._waiting_since is None or self._expired or self._failure is not None or self._finished:
+            return
+        waited = now - self._waiting_since
+        if self._in_head:
+            if waited > self.server.limits.head:
+                self.refuse(408, f"the head of the request did not arrive within {self.server.limits.head:g} s")
+        elif waited > self.server.limits.idle:
+            self.expire()
+
+    def expire(self) -> None:
+        """End an idle connection."""
+        self._expired = True
+        self._notify()
+
+    def refuse(self, status: int, message: str) -> None:
+        """Serve no request (more): answer this, and close."""
+        self._fail(HttpError(status, message))
 
     def _start_discarding(self) -> None:
         self._sink = self._discard
@@ -250,6 +288,7 @@ class Connection(asyncio.BufferedProtocol):
                 if not await self._conclude(self._exchange):
                     break
                 self._exchange = self._body = None
+                self._await_head()
                 try:
                     self._take(self._parser.next())
                 except HttpError as error:
@@ -269,7 +308,7 @@ class Connection(asyncio.BufferedProtocol):
 
     async def _next_request(self) -> Request | None:
         while self._request is None:
-            if self._failure is not None or self.eof or self.server.closing:
+            if self._failure is not None or self._expired or self.eof or self.server.closing:
                 return None
             self._changed = self.server.loop.create_future()
             await self._changed
@@ -285,7 +324,13 @@ class Connection(asyncio.BufferedProtocol):
         if not exchange.answered or not exchange.complete:
             await self._cut()
             return False
-        await self.drain()
+        if self._writing_paused:
+            try:
+                async with asyncio.timeout(self.server.limits.answer):
+                    await self.drain()
+            except TimeoutError:
+                self.abort()
+                return False
         if not exchange.keep_alive or self.server.closing:
             return False
         if not body.complete:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from wherry.api.errors import BadRequest
+from wherry.api.errors import BadRequest, Unavailable
 from wherry.engine.http import respond
+from wherry.engine.http.server_limits import FREE_BODY
 from wherry.wire.http1 import LAST_CHUNK, Request, encode_chunk
 
 if TYPE_CHECKING:
@@ -48,20 +49,42 @@ class Exchange:
         await self._connection.wait_gone()
 
     async def read(self, limit: int) -> bytes:
-        """The whole body. Raises ``BadRequest`` (413) when it is longer than ``limit`` bytes."""
+        """The whole body.
+
+        Raises ``BadRequest`` when it is longer than ``limit`` bytes (413) or comes too slowly (408), ``Unavailable``
+        where too many large bodies are being read.
+        """
         if self.body.complete and not self.body.received:
             return b""
-        too_long = BadRequest(f"the request's body is longer than {limit} bytes", status=413)
         if self.body.length is not None and self.body.length > limit:
-            raise too_long
+            raise _too_long(limit)
+        if self.body.complete:
+            return await self._collect(limit)
+        seconds = self._connection.server.limits.body
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._collect(limit)
+        except TimeoutError:
+            raise BadRequest(f"the request's body did not arrive within {seconds:g} s", status=408) from None
+
+    async def _collect(self, limit: int) -> bytes:
         pieces: list[bytes] = []
-        size = 0
-        async for piece in self.body:
-            size += len(piece)
-            if size > limit:
-                raise too_long
-            pieces.append(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        size = taken = 0
+        budget = self._connection.server.bodies
+        try:
+            async for piece in self.body:
+                size += len(piece)
+                if size > limit:
+                    raise _too_long(limit)
+                wanted = size - FREE_BODY - taken
+                if wanted > 0:
+                    if not budget.take(wanted):
+                        raise Unavailable("the engine is reading too many large requests at once: try again")
+                    taken += wanted
+                pieces.append(piece)
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        finally:
+            budget.give(taken)
 
     def send(self, status: int, fields: bytes, body: bytes) -> None:
         """Answer at once. ``fields`` are encoded header lines, each with its line end."""
@@ -115,6 +138,10 @@ class Exchange:
         if self.keep_alive:
             return b"Connection: keep-alive\r\n" if self.request.http10 else b""
         return b"Connection: close\r\n"
+
+
+def _too_long(limit: int) -> BadRequest:
+    return BadRequest(f"the request's body is longer than {limit} bytes", status=413)
 
 
 class BodyWriter:

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 Handler = Callable[[Call], Awaitable[object]]
 
-MAX_JSON = 16 << 20
+MAX_JSON = 4 << 20
 """Longest JSON body accepted, in bytes."""
 
 _MEDIA_TYPE = re.compile(r"[\w!#$%&'*+.^`|~-]+(/[\w!#$%&'*+.^`|~-]+)?", re.ASCII)

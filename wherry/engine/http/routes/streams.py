@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterable, Coroutine
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from wherry.api.errors import ApiError
@@ -61,10 +62,10 @@ async def wait(engine: Engine, call: Call) -> object:
 
 async def logs(engine: Engine, call: Call) -> object:
     container = engine.containers.find(call.params["id"])
-    batches = await read_log(engine.containers, container, call.query)
-    kind = stream_type(call.version, tty=container.tty) if call.version >= (1, 42) else None
-    writer = await call.start(200, kind)
-    await _while_connected(call, _copy(batches, writer))
+    async with aclosing(await read_log(engine.containers, container, call.query)) as batches:
+        kind = stream_type(call.version, tty=container.tty) if call.version >= (1, 42) else None
+        writer = await call.start(200, kind)
+        await _while_connected(call, _copy(batches, writer))
     return None
 
 
@@ -82,7 +83,7 @@ async def _while_connected(call: Call, work: Coroutine[Any, Any, None]) -> None:
         await asyncio.wait({working})
 
 
-async def _copy(batches: AsyncIterator[bytes], writer: BodyWriter) -> None:
+async def _copy(batches: AsyncIterable[bytes], writer: BodyWriter) -> None:
     async for batch in batches:
         await writer.write(batch)
 
@@ -98,8 +99,9 @@ async def stats(engine: Engine, call: Call) -> object:
     samples = sampler.stream()
 
     async def copy() -> None:
-        async for sample in samples:
-            await writer.write(encode(sample) + b"\n")
+        async with aclosing(samples):
+            async for sample in samples:
+                await writer.write(encode(sample) + b"\n")
 
     await _while_connected(call, copy())
     return None
