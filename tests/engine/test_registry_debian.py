@@ -355,7 +355,7 @@ def test_a_client_that_leaves_ends_the_pull(first: Engine) -> None:
                     break
                 await asyncio.sleep(0.05)
             assert fake.sending == 1
-            assert list((first.root / "data/tmp").iterdir())
+            assert list((first.root / "data/partial").iterdir())
             writer.transport.abort()
             for _ in range(100):
                 if not fake.sending and not list((first.root / "data/tmp").iterdir()):
