@@ -14,7 +14,8 @@
     │   ├── ServerError     500
     │   ├── NotImplementedYet 501
     │   └── Unavailable     503
-    └── StreamError             an error inside a stream that began with a success status
+    ├── StreamError             an error inside a stream that began with a success status
+    └── CredentialsError        the docker configuration or a credential helper gave no credentials, though it should
 
 The engine raises the ``ApiError`` classes and its HTTP side writes them; the client reads them and raises the same classes.
 """
@@ -44,6 +45,10 @@ class ProtocolError(TransportError):
 
 class StreamError(WherryError):
     """An error reported inside a stream that had begun with a success status."""
+
+
+class CredentialsError(WherryError):
+    """Credentials for a registry cannot be had from where they are said to be."""
 
 
 class ApiError(WherryError):

@@ -20,6 +20,18 @@ def auth_header(auth: AuthConfig | None) -> str:
     return base64.urlsafe_b64encode(text).decode()
 
 
+def registry_of(name: str) -> str:
+    """Which registry a name is of.
+
+    >>> registry_of("localhost:5000/tools"), registry_of("library/busybox:1.36")
+    ('localhost:5000', 'docker.io')
+    """
+    first, slash, _ = name.partition("/")
+    if slash and ("." in first or ":" in first or first == "localhost" or first != first.lower()):
+        return first
+    return "docker.io"
+
+
 def split_reference(name: str) -> tuple[str, str]:
     """A reference as the API's fromImage and tag; without either a tag or a digest the tag is ``latest``.
 

@@ -181,7 +181,7 @@ class BuildCache(Model, kw_only=True):
 
 
 class AuthConfig(PlainModel, kw_only=True):
-    """Credentials for a registry."""
+    """Credentials for a registry. Its text shows no secret."""
 
     GO: ClassVar = "registry.AuthConfig"
 
@@ -192,6 +192,9 @@ class AuthConfig(PlainModel, kw_only=True):
     serveraddress: str | UnsetType = UNSET
     identitytoken: str | UnsetType = UNSET
     registrytoken: str | UnsetType = UNSET
+
+    def __repr__(self) -> str:
+        return f"AuthConfig(serveraddress={self.serveraddress!r}, username={self.username!r}, …)"
 
 
 __all__ = [

@@ -5,7 +5,6 @@ from __future__ import annotations
 from wherry.api.models.images import AuthConfig, DistributionInspect
 from wherry.api.operations import distribution as ops
 from wherry.client._async.group import AsyncGroup
-from wherry.client.references import auth_header
 
 
 class AsyncDistribution(AsyncGroup):
@@ -14,7 +13,12 @@ class AsyncDistribution(AsyncGroup):
     __slots__ = ()
 
     async def inspect(self, name: str, *, auth: AuthConfig | None = None) -> DistributionInspect:
-        """What the registry says about an image: its digest and platforms (DistributionInspect)."""
-        headers = (("X-Registry-Auth", auth_header(auth)),)
+        """What the registry says about an image: its digest and platforms (DistributionInspect).
+
+        ``auth`` as for ``docker.images``. Raises ``NotFound``, ``Unauthorized``.
+
+            print((await docker.distribution.inspect("debian:bookworm")).descriptor.digest)
+        """
+        headers = await self._auth(name, auth)
         found: DistributionInspect = await self._call(ops.DistributionInspect, {"name": name}, headers=headers)
         return found

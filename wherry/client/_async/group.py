@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from wherry.api.models.images import AuthConfig
 from wherry.api.operation import Operation
 from wherry.api.query import Query
+from wherry.client._async import io
 from wherry.client._async.answer import AsyncAnswer
+from wherry.client.references import auth_header, registry_of
 from wherry.client.request import build
 
 if TYPE_CHECKING:
@@ -48,3 +51,14 @@ class AsyncGroup:
         return await self._client.transport.request(
             build(operation, params, query, body, stream=stream, headers=headers), self._client.timeouts
         )
+
+    async def _auth(self, name: str, auth: AuthConfig | None) -> tuple[tuple[str, str], ...]:
+        """The header with credentials for the registry of ``name``: those given, or the docker configuration's.
+
+        Raises ``CredentialsError``.
+        """
+        if auth is None:
+            from wherry.client.credentials import credentials_for
+
+            auth = await io.in_worker(credentials_for, registry_of(name))
+        return (("X-Registry-Auth", auth_header(auth)),)

@@ -12,13 +12,18 @@ from wherry.api.operations import images as ops
 from wherry.client._async.group import AsyncGroup
 from wherry.client._async.streams import AsyncBytes, AsyncJsonStream
 from wherry.client.arguments import FilterArgument, filters_of
-from wherry.client.references import auth_header, loaded_names, split_reference
+from wherry.client.references import loaded_names, split_reference
 
 _Progress = AsyncJsonStream[models.ProgressMessage]
 
 
 class AsyncImages(AsyncGroup):
-    """``docker.images``. ``name`` is a reference such as ``busybox:latest``, a digest or an id."""
+    """``docker.images``. ``name`` is a reference such as ``busybox:latest``, a digest or an id.
+
+    What goes to a registry takes ``auth``: credentials for it, an empty ``AuthConfig()`` for none. Without it the docker
+    configuration's are used (``~/.docker/config.json`` or ``DOCKER_CONFIG``, with the credential helpers named there), and
+    ``CredentialsError`` is raised when these cannot be had.
+    """
 
     __slots__ = ()
 
@@ -118,7 +123,7 @@ class AsyncImages(AsyncGroup):
             changes=None if changes is None else list(changes),
             platform=platform,
         )
-        headers = () if from_image is None else (("X-Registry-Auth", auth_header(auth)),)
+        headers = () if from_image is None else await self._auth(from_image, auth)
         answer = await self._open(ops.ImageCreate, None, query, stream=source, headers=headers)
         return AsyncJsonStream(answer, models.ProgressMessage)
 
@@ -130,7 +135,7 @@ class AsyncImages(AsyncGroup):
         self, name: str, *, tag: str | None = None, auth: models.AuthConfig | None = None
     ) -> _Progress:
         """As ``push``, following the progress (ImagePush)."""
-        headers = (("X-Registry-Auth", auth_header(auth)),)
+        headers = await self._auth(name, auth)
         answer = await self._open(ops.ImagePush, {"name": name}, ops.ImagePushQuery(tag=tag), headers=headers)
         return AsyncJsonStream(answer, models.ProgressMessage)
 
@@ -155,11 +160,21 @@ class AsyncImages(AsyncGroup):
         return items or []
 
     async def search(
-        self, term: str, *, limit: int | None = None, filters: FilterArgument | None = None
+        self,
+        term: str,
+        *,
+        limit: int | None = None,
+        filters: FilterArgument | None = None,
+        auth: models.AuthConfig | None = None,
     ) -> builtins.list[models.ImageSearchResponseItem]:
-        """Look for repositories in the registry (ImageSearch)."""
+        """Look for repositories in the registry (ImageSearch). Raises ``ServerError`` where the registry has no search.
+
+        ``filters``: is-official, is-automated, stars.
+        """
         query = ops.ImageSearchQuery(term=term, limit=limit, filters=filters_of(filters))
-        found: builtins.list[models.ImageSearchResponseItem] | None = await self._call(ops.ImageSearch, None, query)
+        found: builtins.list[models.ImageSearchResponseItem] | None = await self._call(
+            ops.ImageSearch, None, query, headers=await self._auth(term, auth)
+        )
         return found or []
 
     async def prune(self, *, filters: FilterArgument | None = None) -> models.ImagePruneResponse:

@@ -13,13 +13,18 @@ from wherry.api.operations import images as ops
 from wherry.client._sync.group import Group
 from wherry.client._sync.streams import Bytes, JsonStream
 from wherry.client.arguments import FilterArgument, filters_of
-from wherry.client.references import auth_header, loaded_names, split_reference
+from wherry.client.references import loaded_names, split_reference
 
 _Progress = JsonStream[models.ProgressMessage]
 
 
 class Images(Group):
-    """``docker.images``. ``name`` is a reference such as ``busybox:latest``, a digest or an id."""
+    """``docker.images``. ``name`` is a reference such as ``busybox:latest``, a digest or an id.
+
+    What goes to a registry takes ``auth``: credentials for it, an empty ``AuthConfig()`` for none. Without it the docker
+    configuration's are used (``~/.docker/config.json`` or ``DOCKER_CONFIG``, with the credential helpers named there), and
+    ``CredentialsError`` is raised when these cannot be had.
+    """
 
     __slots__ = ()
 
@@ -117,7 +122,7 @@ class Images(Group):
             changes=None if changes is None else list(changes),
             platform=platform,
         )
-        headers = () if from_image is None else (("X-Registry-Auth", auth_header(auth)),)
+        headers = () if from_image is None else self._auth(from_image, auth)
         answer = self._open(ops.ImageCreate, None, query, stream=source, headers=headers)
         return JsonStream(answer, models.ProgressMessage)
 
@@ -127,7 +132,7 @@ class Images(Group):
 
     def push_progress(self, name: str, *, tag: str | None = None, auth: models.AuthConfig | None = None) -> _Progress:
         """As ``push``, following the progress (ImagePush)."""
-        headers = (("X-Registry-Auth", auth_header(auth)),)
+        headers = self._auth(name, auth)
         answer = self._open(ops.ImagePush, {"name": name}, ops.ImagePushQuery(tag=tag), headers=headers)
         return JsonStream(answer, models.ProgressMessage)
 
@@ -150,11 +155,21 @@ class Images(Group):
         return items or []
 
     def search(
-        self, term: str, *, limit: int | None = None, filters: FilterArgument | None = None
+        self,
+        term: str,
+        *,
+        limit: int | None = None,
+        filters: FilterArgument | None = None,
+        auth: models.AuthConfig | None = None,
     ) -> builtins.list[models.ImageSearchResponseItem]:
-        """Look for repositories in the registry (ImageSearch)."""
+        """Look for repositories in the registry (ImageSearch). Raises ``ServerError`` where the registry has no search.
+
+        ``filters``: is-official, is-automated, stars.
+        """
         query = ops.ImageSearchQuery(term=term, limit=limit, filters=filters_of(filters))
-        found: builtins.list[models.ImageSearchResponseItem] | None = self._call(ops.ImageSearch, None, query)
+        found: builtins.list[models.ImageSearchResponseItem] | None = self._call(
+            ops.ImageSearch, None, query, headers=self._auth(term, auth)
+        )
         return found or []
 
     def prune(self, *, filters: FilterArgument | None = None) -> models.ImagePruneResponse:
