@@ -362,8 +362,9 @@ async def _appears(directory: Path, name: str) -> None:
             await asyncio.sleep(0.005)
         return
     try:
-        if _read_pid(directory / name) <= 0:
+        while _read_pid(directory / name) <= 0:
             await found.wait()
+            found.clear()
     finally:
         watch.close()
 

@@ -1,47 +1,64 @@
-"""Paying the kernel's first price for moving a process between control groups ahead of time.
+"""Paying the kernel's first price for moving a process between control groups ahead of time, and not again and again.
 
 A process enters a control group under a lock that has two modes. After some 15 ms without a move, the next one waits for
 the lock to change its mode (an RCU grace period, 8 to 17 ms); moves that follow at once take 0.1 ms. The runtime's create
-makes such a move in the middle of every start. Writing the engine's own pid into the group that it is in already moves
-nothing, but has the lock change its mode, while the engine mounts, connects and writes specifications beside it.
+and exec make such a move in the middle of every start. A thread that writes its own number into the group that it is in
+already moves nothing, but has the lock change its mode, beside the engine's other work; and while clients start
+containers and commands one after another, writing it every 10 ms keeps the mode: 0.05 ms of processor time each.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 import time
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from wherry.engine.blocking import in_thread
+KEPT = 1.0  # seconds that the next start has to come within to find the lock ready
+_PERIOD = 0.01
 
-_FRESH = 0.008  # seconds that the lock surely stays in its fast mode
-
+_guard = threading.Lock()
 _until = 0.0
+_running = False
 
 
-async def warm_cgroups() -> None:
-    """Have the next move be fast. Waits up to 20 ms; meant to run beside other work."""
-    global _until
-    now = time.monotonic()
-    if now < _until:
-        return
-    _until = now + 0.05  # one at a time
-    await in_thread(_move_nowhere)
-    _until = time.monotonic() + _FRESH
+def warm_cgroups() -> None:
+    """Have the next moves be fast, from some 10 ms on until ``KEPT`` has passed. Returns at once."""
+    global _until, _running
+    with _guard:
+        _until = time.monotonic() + KEPT
+        if _running:
+            return
+        _running = True
+    threading.Thread(target=_keep, name="wherry-warm", daemon=True).start()
 
 
-def _move_nowhere() -> None:
-    path = _own_group()
-    if path is not None:
-        with suppress(OSError):
-            path.write_text(str(os.getpid()))
+def _keep() -> None:
+    global _running
+    fd = -1
+    try:
+        # one thread's own entry: should somebody have moved the engine elsewhere, then only this thread goes back
+        number = str(threading.get_native_id()).encode()
+        path = _own_group()
+        if path is None:
+            return
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        while time.monotonic() < _until:
+            os.write(fd, number)
+            time.sleep(_PERIOD)
+    except OSError:
+        pass  # it is no more than a chance
+    finally:
+        with _guard:
+            _running = False
+        if fd >= 0:
+            os.close(fd)
 
 
 @cache
 def _own_group() -> Path | None:
-    """``cgroup.procs`` of a group that the engine is in; any hierarchy will do."""
+    """The list of threads of a group that the engine is in; any hierarchy will do."""
     mounts: dict[str, str] = {}
     for line in Path("/proc/self/mountinfo").read_text(errors="replace").splitlines():
         left, _, right = line.partition(" - ")
@@ -53,7 +70,7 @@ def _own_group() -> Path | None:
     for line in Path("/proc/self/cgroup").read_text().splitlines():
         _, controllers, group = line.split(":", 2)
         if controllers in mounts:
-            path = Path(f"{mounts[controllers]}{group}/cgroup.procs")
+            path = Path(f"{mounts[controllers]}{group}") / ("tasks" if controllers else "cgroup.threads")
             if path.exists():
                 return path
     return None
