@@ -143,7 +143,8 @@ def test_EXE2_commands_that_do_not_start(inside: Any, args: list[str], cwd: str,
 def test_kill_and_pid(inside: Any) -> None:
     async def body(it: Inside) -> None:
         command = await it.start("sleep", "100")
-        assert "sleep" in Path(f"/proc/{command.pid}/cmdline").read_text()
+        while "sleep" not in Path(f"/proc/{command.pid}/cmdline").read_text():  # told just before it is executed
+            await asyncio.sleep(0.01)
         assert command.kill(signal.SIGTERM)
         assert await command.wait() == 143
         assert not command.kill()
