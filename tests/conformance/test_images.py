@@ -7,8 +7,10 @@ import hashlib
 import io
 import json
 import re
+import subprocess
 import tarfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -238,3 +240,43 @@ def test_save_and_load_again(engine: Engine) -> None:
 def test_save_of_an_unknown_image(engine: Engine) -> None:
     answer = engine.http.get("/images/nope/get")
     assert (answer.status in (404, 500), "nope" in answer.message) == (True, True)
+
+
+@pytest.fixture
+def both(request: pytest.FixtureRequest) -> Iterator[tuple[Engine, Engine]]:
+    """Wherry and dockerd, with busybox alone."""
+    names = str(request.config.getoption("--engines")).split(",")
+    if set(names) != {"wherry", "dockerd"}:
+        pytest.skip("needs both engines")
+    made = request.getfixturevalue("wherry"), request.getfixturevalue("dockerd")
+    yield made
+    for each in made:
+        each.remove_all()
+        remove_others(each)
+
+
+def test_each_engine_loads_what_the_other_saved(both: tuple[Engine, Engine]) -> None:
+    for engine, other in (both, both[::-1]):
+        engine.load_image("from:here", {"Cmd": ["cat", "/note"]}, {"note": engine.name.encode()})
+        engine.http.post("/images/from:here/tag?repo=from&tag=there")
+        other.load(engine.http.get("/images/get?names=from&names=busybox").body)
+        assert inspect(other, "from:there")["Id"] == inspect(engine, "from:here")["Id"]
+        assert other.run_to_end(Image="from:here")[:2] == (0, engine.name.encode())
+        for each in both:
+            each.remove_all()
+            remove_others(each)
+
+
+def test_save_is_read_by_skopeo(wherry: Engine, tmp_path: Path) -> None:
+    """As a docker archive and as an OCI layout."""
+    wherry.load_image("read:1", {"Cmd": ["true"]}, {"note": b"n"})
+    wherry.load_image("read:2", {"Cmd": ["false"]}, {"note": b"m"})
+    archive = tmp_path / "a.tar"
+    archive.write_bytes(wherry.http.get("/images/get?names=read").body)
+    for place in ("docker-archive:{}:read:2", "oci-archive:{}:2"):
+        target = tmp_path / place.partition(":")[0]
+        command = ["skopeo", "copy", "--insecure-policy", place.format(archive), f"dir:{target}"]
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+        manifest = json.loads((target / "manifest.json").read_bytes())
+        assert manifest["config"]["digest"] == inspect(wherry, "read:2")["Id"]
+    remove_others(wherry)

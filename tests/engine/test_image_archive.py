@@ -100,6 +100,35 @@ def test_load_save_load_gives_identical_ids(store: Store, tmp_path: Path) -> Non
     assert store.actions[-2].startswith("image save sha256:")
 
 
+def test_a_saved_archive_is_an_OCI_layout_as_well(store: Store, tmp_path: Path) -> None:
+    """The same blobs for both kinds of readers; ours takes either."""
+    images = store.images
+    asyncio.run(load(images, docker_archive([BASE, TOP, BASE], ["app:v1", "app:v2"], pack="gzip")))
+    saved = asyncio.run(save(images, "app"))
+    with tarfile.open(fileobj=io.BytesIO(saved)) as archive:
+        files = {
+            name: archive.extractfile(name).read() for name in archive.getnames() if archive.getmember(name).isfile()
+        }  # type: ignore[union-attr]
+    assert json.loads(files["oci-layout"]) == {"imageLayoutVersion": "1.0.0"}
+    for name, data in files.items():
+        if name.startswith("blobs/"):
+            assert name == f"blobs/sha256/{digest(data)[7:]}"
+    index = json.loads(files["index.json"])
+    assert [entry["annotations"]["io.containerd.image.name"] for entry in index["manifests"]] == [
+        "docker.io/library/app:v1",
+        "docker.io/library/app:v2",
+    ]
+    described = index["manifests"][0]
+    manifest = files[f"blobs/sha256/{described['digest'][7:]}"]
+    assert (described["size"], json.loads(manifest)["config"]["digest"]) == (len(manifest), images.get("app:v1").id)
+    del files["manifest.json"], files["repositories"]
+    with support.store(tmp_path / "other") as other:
+        messages = asyncio.run(load(other.images, tar(list(files.items()))))
+        assert [message["stream"] for message in messages] == ["Loaded image: app:v1\n", "Loaded image: app:v2\n"]
+        assert other.images.get("app:v2").id == images.get("app:v1").id
+        assert tree(other, "app:v1") == tree(store, "app:v1")
+
+
 def test_saving_what_is_not_there_fails_before_the_first_byte(store: Store) -> None:
     with pytest.raises(NotFound, match="No such image: nosuch:latest"):
         store.images.save(["nosuch"])

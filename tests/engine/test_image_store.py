@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.support import images as support
-from tests.support.images import Store, digest, docker_archive, import_, load, tar
+from tests.support.images import Store, config_of, digest, docker_archive, import_, load, tar
 from wherry.api.errors import BadRequest, Conflict, NotFound
+from wherry.engine.images.reference import parse
 from wherry.engine.images.store import Images
 
 A, B, C = (tar([(name, name.encode() * 100)]) for name in "abc")
@@ -105,8 +106,16 @@ def test_the_list_is_newest_first_and_filtered(store: Store) -> None:
     assert ids(label=["x=2"]) == []
     assert ids(before=["me/other:v1"]) == [bare, old]
     assert ids(since=["app:v1"]) == [new, bare]
+    assert ids(before=["me/other:v1", bare]) == [old]  # all of several count
+    assert ids(since=["app:v1", bare]) == [new]
+    assert ids(until=["2023-01-01"]) == ids(until=["1672531200"]) == [bare, old]
+    assert ids(until=["2023-01-01", "2021-01-01T00:00:00Z"]) == [old]
+    assert ids(until=["24h"]) == [new, bare, old]
+    assert images.list({"label!": ["x"]})[0].id == bare
     assert ids(dangling=["true"]) == [bare]
     assert ids(dangling=["false"]) == [new, old]
+    with pytest.raises(BadRequest, match="failed to parse value as time or duration"):
+        images.list({"until": ["soon"]})
     for filters in ({"zzz": ["1"]}, {"dangling": ["maybe"]}):
         with pytest.raises(BadRequest, match="invalid filter"):
             images.list(filters)
@@ -118,6 +127,17 @@ def test_the_list_is_newest_first_and_filtered(store: Store) -> None:
     assert (third.labels, third.shared_size, third.containers) == ({"kind": "test"}, 100, 1)
     assert images.list(version=(1, 42))[1].repo_tags == ["<none>:<none>"]
     assert not images.list(version=(1, 44))[0].virtual_size
+
+
+def test_what_only_others_were_made_from_shares_nothing(store: Store) -> None:
+    """An image's parent that has lost its name is no reason to call the layers below shared."""
+    base = make(store, [A], "base:v1")
+    child = asyncio.run(store.images.commit(config_of([A], comment="child"), [], parent=base))
+    store.images.name_image(child, parse("child:v1"))
+    assert [summary.shared_size for summary in store.images.list(shared_size=True)] == [100, 100]
+    store.images.remove("base:v1", in_use=NONE)
+    (summary,) = store.images.list(shared_size=True)
+    assert (summary.id, summary.shared_size) == (child, 0)
 
 
 def test_inspect_and_history(store: Store) -> None:

@@ -5,7 +5,6 @@ The archive lies in a file; only its index is read into memory, everything bound
 
 from __future__ import annotations
 
-import hashlib
 import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import msgspec
 
 from wherry.engine.images import reference
 from wherry.engine.images.config import LARGEST
-from wherry.engine.images.content import Slice, free_space, no_space, temporary
+from wherry.engine.images.content import Slice, digest_of, free_space, no_space, temporary
 from wherry.engine.images.platform import host_platform
 from wherry.engine.images.reference import Reference
 from wherry.engine.store import tarread
@@ -181,7 +180,7 @@ class Archive:
 
     def _blob(self, digest: str) -> bytes:
         data = self._read(_blob_name(digest))
-        if f"sha256:{hashlib.sha256(data).hexdigest()}" != digest:
+        if digest_of(data) != digest:
             raise ArchiveError(f"the content of {digest} is not what its digest says")
         return data
 

@@ -25,6 +25,10 @@ class ContentError(Exception):
     """Stored content is missing or is not what its digest says."""
 
 
+def digest_of(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
 def blob_path(layout: Layout, digest: str) -> Path:
     return layout.blobs / "sha256" / digest.removeprefix("sha256:")
 
@@ -38,7 +42,7 @@ def stage_bytes(layout: Layout, data: bytes) -> tuple[str, Path]:
     """Write ``data`` to ``tmp``; returns its digest and where it is."""
     path = temporary(layout, "blob")
     path.write_bytes(data)
-    return f"sha256:{hashlib.sha256(data).hexdigest()}", path
+    return digest_of(data), path
 
 
 def read_blob(layout: Layout, digest: str, limit: int) -> bytes:
@@ -48,7 +52,7 @@ def read_blob(layout: Layout, digest: str, limit: int) -> bytes:
             data = file.read(limit + 1)
     except OSError as error:
         raise ContentError(f"content {digest} cannot be read: {error.strerror}") from None
-    if f"sha256:{hashlib.sha256(data).hexdigest()}" != digest:
+    if digest_of(data) != digest:
         raise ContentError(f"content {digest} is damaged")
     return data
 

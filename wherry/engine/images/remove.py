@@ -6,23 +6,18 @@ container, other names) gives way to force. An image that goes while a stopped c
 
 from __future__ import annotations
 
-import re
-import time
 from typing import TYPE_CHECKING
 
 from wherry.api.errors import ApiError, BadRequest, Conflict
 from wherry.api.models.images import ImageDeleteResponseItem, ImagePruneResponse
 from wherry.engine.images import reference
-from wherry.engine.images.config import parse_time
 from wherry.engine.images.reference import Reference, short_id
-from wherry.engine.images.views import boolean_filter, check_filters, labels_match
+from wherry.engine.images.views import boolean_filter, check_filters, read_moment, wanted_labels
 
 if TYPE_CHECKING:
     from wherry.engine.images.store import Filters, Image, Images, InUse
 
 _PRUNE_FILTERS = frozenset({"dangling", "label", "label!", "until"})
-_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
-_UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 
 
 def remove_image(
@@ -169,27 +164,13 @@ def _prunable(images: Images, image: Image, filters: Filters, *, dangling: bool,
         return False
     if until is not None and (image.created < 0 or image.created > until):
         return False
-    if not labels_match(filters.get("label", ()), image.labels):
-        return False
-    unwanted = filters.get("label!", ())
-    return not (unwanted and labels_match(unwanted, image.labels))
+    return wanted_labels(filters, image.labels)
 
 
 def _until(filters: Filters) -> int | None:
-    """The ``until`` filter in nanoseconds since the epoch (PRU1). Raises ``BadRequest``."""
     values = filters.get("until")
     if not values:
         return None
     if len(values) > 1:
         raise BadRequest("more than one until filter specified")
-    text = values[0]
-    if text and not _DURATION.sub("", text):
-        return time.time_ns() - int(sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(text)))
-    if re.fullmatch(r"\d{1,12}(\.\d{1,9})?", text, re.ASCII):
-        seconds, _, fraction = text.partition(".")
-        return int(seconds) * 10**9 + int((fraction or "0").ljust(9, "0"))
-    for suffix in ("", "Z", ":00Z", ":00:00Z", "T00:00:00Z"):
-        moment = parse_time(text + suffix)
-        if moment > 0:
-            return moment
-    raise BadRequest(f'failed to parse value as time or duration: "{text}"')
+    return read_moment(values[0])

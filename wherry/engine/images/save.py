@@ -1,4 +1,8 @@
-"""Images to an archive: ``docker save`` (ImageGet, ImageGetAll). The docker archive of version 1.2, streamed."""
+"""Images to an archive: ``docker save`` (ImageGet, ImageGetAll), streamed.
+
+One archive for all readers: a docker archive (``manifest.json``) and an OCI layout (``index.json``) over the same blobs. The
+same images give the same bytes.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +15,11 @@ import msgspec
 from wherry.api.errors import NotFound, ServerError
 from wherry.engine.blocking import in_thread
 from wherry.engine.images import reference
-from wherry.engine.images.config import LARGEST, format_time
-from wherry.engine.images.content import ContentError, Slice, blob_path, read_blob
+from wherry.engine.images.config import LARGEST
+from wherry.engine.images.content import ContentError, Slice, blob_path, digest_of, read_blob
 from wherry.engine.images.layers import Hashing, LayerRow
 from wherry.engine.images.reference import Reference
+from wherry.engine.images.registry.manifest import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST
 from wherry.engine.store.compression import decompressed
 
 if TYPE_CHECKING:
@@ -58,49 +63,76 @@ def _resolve(images: Images, text: str) -> list[tuple[str, Reference | None]]:
 
 
 async def _stream(images: Images, chosen: Sequence[tuple[Image, list[Reference]]]) -> AsyncIterator[bytes]:
-    manifest: list[dict[str, Any]] = []
+    listed: list[dict[str, Any]] = []  # manifest.json, for readers of docker archives
+    index: list[dict[str, Any]] = []  # index.json, for readers of OCI layouts
     repositories: dict[str, dict[str, str]] = {}
-    written: dict[str, str] = {}  # diff id → the path of its archive
-    done: set[str] = set()  # chain ids
+    written: set[str] = set()
+    yield _file("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+    yield _directory("blobs/") + _directory("blobs/sha256/")
     for image, names in chosen:
         with images.using(image.layer_ids):
-            config = await in_thread(read_blob, images.layout, image.id, LARGEST)
-            paths = []
-            created = max(0, image.created // 1_000_000_000)
+            rows = []
             for chain in reversed(image.layer_ids):
                 row = images.layers.get(chain)
                 if row is None:
                     raise ContentError(f"layer {chain} is missing")
-                directory = chain.removeprefix("sha256:")
-                paths.append(f"{directory}/layer.tar")
-                if chain in done:
-                    continue
-                done.add(chain)
-                yield _legacy_files(image, chain, row.parent, created)
+                rows.append(row)
+            for row in rows:
                 if row.diff_id in written:
-                    yield _link(paths[-1], f"../{written[row.diff_id]}", created)
                     continue
-                written[row.diff_id] = paths[-1]
-                yield _header(paths[-1], row.tar_size, created)
+                written.add(row.diff_id)
+                yield _header(_blob(row.diff_id), row.tar_size)
                 async for data in _layer(images, row):
                     yield data
                 yield _padding(row.tar_size)
-            yield _file(f"{image.id.removeprefix('sha256:')}.json", config, created)
-        manifest.append(
+            config = await in_thread(read_blob, images.layout, image.id, LARGEST)
+            manifest = _manifest(image.id, len(config), rows)
+            described = _described(OCI_MANIFEST, digest_of(manifest), len(manifest))
+            for id, data in ((image.id, config), (described["digest"], manifest)):
+                if id not in written:
+                    written.add(id)
+                    yield _file(_blob(id), data)
+        listed.append(
             {
-                "Config": f"{image.id.removeprefix('sha256:')}.json",
+                "Config": _blob(image.id),
                 "RepoTags": [str(name) for name in names] or None,
-                "Layers": paths,
+                "Layers": [_blob(row.diff_id) for row in rows],
             }
         )
+        index += [{**described, "annotations": _annotations(name)} for name in names] or [described]
         for name in names:
             tags = repositories.setdefault(name.familiar_name, {})
             tags[name.tag] = image.layer_ids[0].removeprefix("sha256:")
         images.emit(image.id, "save")
-    yield _file("manifest.json", msgspec.json.encode(manifest) + b"\n", 0)
+    content = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": index}
+    yield _file("index.json", msgspec.json.encode(content))
+    yield _file("manifest.json", msgspec.json.encode(listed) + b"\n")
     if repositories:
-        yield _file("repositories", msgspec.json.encode(repositories) + b"\n", 0)
+        yield _file("repositories", msgspec.json.encode(repositories) + b"\n")
     yield b"\0" * _END
+
+
+def _manifest(id: str, config_size: int, rows: Sequence[LayerRow]) -> bytes:
+    """OCI's, of the layers as they are in the archive: unpacked."""
+    content = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": _described(OCI_CONFIG, id, config_size),
+        "layers": [_described(OCI_LAYER, row.diff_id, row.tar_size) for row in rows],
+    }
+    return msgspec.json.encode(content)
+
+
+def _described(media_type: str, digest: str, size: int) -> dict[str, Any]:
+    return {"mediaType": media_type, "digest": digest, "size": size}
+
+
+def _annotations(name: Reference) -> dict[str, str]:
+    return {"io.containerd.image.name": name.key, "org.opencontainers.image.ref.name": name.tag}
+
+
+def _blob(digest: str) -> str:
+    return f"blobs/sha256/{digest.removeprefix('sha256:')}"
 
 
 async def _layer(images: Images, row: LayerRow) -> AsyncIterator[bytes]:
@@ -122,35 +154,20 @@ async def _layer(images: Images, row: LayerRow) -> AsyncIterator[bytes]:
         source.close()
 
 
-def _legacy_files(image: Image, chain: str, parent: str, created: int) -> bytes:
-    """The directory of a layer, as readers of before ``manifest.json`` know it."""
-    directory = chain.removeprefix("sha256:")
-    about = {"id": directory, "created": format_time(image.created), "os": "linux"}
-    if parent:
-        about["parent"] = parent.removeprefix("sha256:")
-    info = tarfile.TarInfo(f"{directory}/")
-    info.type, info.mode, info.mtime = tarfile.DIRTYPE, 0o755, created
-    return (
-        info.tobuf(tarfile.GNU_FORMAT)
-        + _file(f"{directory}/VERSION", b"1.0", created)
-        + _file(f"{directory}/json", msgspec.json.encode(about), created)
-    )
-
-
-def _header(name: str, size: int, mtime: int) -> bytes:
+def _header(name: str, size: int) -> bytes:
     info = tarfile.TarInfo(name)
-    info.size, info.mode, info.mtime = size, 0o644, mtime
+    info.size, info.mode = size, 0o644
     return info.tobuf(tarfile.GNU_FORMAT)
 
 
-def _link(name: str, target: str, mtime: int) -> bytes:
+def _directory(name: str) -> bytes:
     info = tarfile.TarInfo(name)
-    info.type, info.linkname, info.mode, info.mtime = tarfile.SYMTYPE, target, 0o777, mtime
+    info.type, info.mode = tarfile.DIRTYPE, 0o755
     return info.tobuf(tarfile.GNU_FORMAT)
 
 
-def _file(name: str, data: bytes, mtime: int) -> bytes:
-    return _header(name, len(data), mtime) + data + _padding(len(data))
+def _file(name: str, data: bytes) -> bytes:
+    return _header(name, len(data)) + data + _padding(len(data))
 
 
 def _padding(size: int) -> bytes:

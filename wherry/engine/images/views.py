@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -17,7 +19,9 @@ from wherry.engine.store.rootfs import layer_diff
 if TYPE_CHECKING:
     from wherry.engine.images.store import Filters, Image, Images, InUse
 
-_LIST_FILTERS = frozenset({"dangling", "label", "before", "since", "reference"})
+_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
+_UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+_LIST_FILTERS = frozenset({"dangling", "label", "label!", "before", "since", "reference", "until"})
 
 
 def check_filters(filters: Filters, allowed: frozenset[str]) -> None:
@@ -46,6 +50,33 @@ def labels_match(wanted: Sequence[str], labels: Mapping[str, str]) -> bool:
     return True
 
 
+def wanted_labels(filters: Filters, labels: Mapping[str, str]) -> bool:
+    """Whether labels are as ``label`` and ``label!`` ask."""
+    unwanted = filters.get("label!", ())
+    return labels_match(filters.get("label", ()), labels) and not (unwanted and labels_match(unwanted, labels))
+
+
+def read_moment(text: str) -> int:
+    """A filter's time or duration in nanoseconds since the epoch (PRU1). Raises ``BadRequest``."""
+    if text and not _DURATION.sub("", text):
+        return time.time_ns() - int(sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(text)))
+    if re.fullmatch(r"\d{1,12}(\.\d{1,9})?", text, re.ASCII):
+        seconds, _, fraction = text.partition(".")
+        return int(seconds) * 10**9 + int((fraction or "0").ljust(9, "0"))
+    for suffix in ("", "Z", ":00Z", ":00:00Z", "T00:00:00Z"):
+        moment = parse_time(text + suffix)
+        if moment > 0:
+            return moment
+    raise BadRequest(f'failed to parse value as time or duration: "{text}"')
+
+
+def layer_users(images: Images) -> Counter[str]:
+    """How many images stand on each layer; those that only others were made from do not count."""
+    parents = {image.parent for image in images.all()}
+    counted = (image for image in images.all() if image.references or image.id not in parents)
+    return Counter(layer for image in counted for layer in image.layer_ids)
+
+
 def list_images(
     images: Images,
     filters: Filters,
@@ -58,16 +89,17 @@ def list_images(
     """Newest first. Before API 1.43 an image without a name is called ``<none>``; from 1.44 VirtualSize is gone."""
     check_filters(filters, _LIST_FILTERS)
     dangling = boolean_filter(filters, "dangling", None, {"true": True, "false": False})
-    before = [images.get(value).created for value in filters.get("before", ())][-1:]
-    since = [images.get(value).created for value in filters.get("since", ())][-1:]
+    before = [images.get(value).created for value in filters.get("before", ())]
+    before += [read_moment(value) for value in filters.get("until", ())]
+    since = [images.get(value).created for value in filters.get("since", ())]
     everything = images.all()
     parents = {image.parent for image in everything}
-    users = Counter(layer for image in everything for layer in image.layer_ids) if shared_size else None
+    users = layer_users(images) if shared_size else None
     summaries = []
     for image in sorted(everything, key=lambda image: image.created, reverse=True):
-        if (before and image.created >= before[0]) or (since and image.created <= since[0]):
+        if (before and image.created >= min(before)) or (since and image.created <= max(since)):
             continue
-        if not labels_match(filters.get("label", ()), image.labels):
+        if not wanted_labels(filters, image.labels):
             continue
         names = _wanted_names(image, filters)
         if names is None or not _listed(image, names, dangling, all=all, is_parent=image.id in parents):

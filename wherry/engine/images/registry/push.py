@@ -21,7 +21,16 @@ from typing import TYPE_CHECKING
 from wherry.api.errors import NotFound, ServerError
 from wherry.engine.blocking import in_thread
 from wherry.engine.images.config import LARGEST
-from wherry.engine.images.content import ContentError, Slice, blob_path, free_space, no_space, read_blob, temporary
+from wherry.engine.images.content import (
+    ContentError,
+    Slice,
+    blob_path,
+    digest_of,
+    free_space,
+    no_space,
+    read_blob,
+    temporary,
+)
 from wherry.engine.images.layers import Hashing, LayerRow
 from wherry.engine.images.reference import Reference, short_id
 from wherry.engine.images.registry.auth import Credentials
@@ -149,7 +158,7 @@ class _Push:
 
     def _done(self, media_type: str, data: bytes) -> None:
         name, images = self._name, self._images
-        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        digest = digest_of(data)
         try:
             images.by_id(self._id)
             images.keep_manifest(self._id, media_type, data)

@@ -8,6 +8,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
+from wherry.engine.images.content import digest_of
 from wherry.engine.images.registry.auth import Authorizer, Credentials, read_challenges
 from wherry.engine.images.registry.errors import Interrupted, RegistryError, Unreachable, from_answer
 from wherry.engine.images.registry.hosts import Endpoint, Registries
@@ -139,7 +140,7 @@ class Repository:
             raise Interrupted("the manifest ended early")
         if size is not None and len(data) != size:
             raise RegistryError(f"the manifest {reference} has {len(data)} bytes where {size} were announced")
-        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        digest = digest_of(data)
         said = answer.headers.get("docker-content-digest")
         wanted = reference if ":" in reference else said if said.startswith("sha256:") else digest
         if not digest_matches(data, wanted):
