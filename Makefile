@@ -7,6 +7,8 @@
 #   make test         all tests; ARGS="tests/conformance -k WAI" for some
 #   make rules        which rules of behaviour hold, and where: docs/rules.md
 #   make check        format, lint, types, import rules
+#   make fuzz         odd input under hypothesis for as long as you like: EXAMPLES=20000 of each test
+#   make soak         10 GB of log, archives of 4 GiB, 100 attachments and more: memory and ping (25 GB of disk)
 #   make bench        Wherry beside dockerd and bare crun
 
 SHELL := /bin/bash
@@ -18,7 +20,7 @@ export WHERRY_SOCKET ?= /run/wherry/wherry.sock
 export WHERRY_DATA_ROOT ?= /var/lib/wherry
 export WHERRY_EXEC_ROOT ?= /run/wherry
 
-.PHONY: setup run stop setup-test test rules check bench
+.PHONY: setup run stop setup-test test rules check fuzz soak bench
 
 setup:
 	@scripts/setup.sh $(if $(DEBIAN),debian)
@@ -44,6 +46,12 @@ check:
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+
+fuzz: setup-test
+	$(SUDO) env WHERRY_FUZZ=$(or $(EXAMPLES),20000) $(PYTHON) -m pytest tests/fuzz --timeout 0 $(ARGS)
+
+soak: setup-test
+	$(SUDO) $(PYTHON) -m benchmarks.soak $(ARGS)
 
 bench: setup-test
 	$(SUDO) $(PYTHON) benchmarks/bench.py $(ARGS)

@@ -12,7 +12,7 @@ from wherry.api.errors import BadRequest
 _DURATION_UNITS = {
     "ns": 1, "us": 1_000, "µs": 1_000, "μs": 1_000, "ms": 1_000_000, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9,
 }  # fmt: skip
-_DURATION = re.compile(r"([0-9]{1,19}(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
+_DURATION = re.compile(r"(?=\.?[0-9])([0-9]{0,19})(?:\.([0-9]{0,40}))?(ns|us|µs|μs|ms|s|m|h)")
 
 
 def check_keys(filters: Mapping[str, list[str]], known: Collection[str]) -> None:
@@ -44,7 +44,8 @@ def parse_duration(text: str) -> int:
     for match in _DURATION.finditer(rest):
         if match.start() != position:
             break
-        total += int(float(match[1]) * _DURATION_UNITS[match[2]])
+        unit, fraction = _DURATION_UNITS[match[3]], match[2] or ""
+        total += int(match[1] or 0) * unit + int(fraction or 0) * unit // 10 ** len(fraction)
         position = match.end()
     if not rest or position != len(rest) or total >= 1 << 63:
         raise ValueError(text)

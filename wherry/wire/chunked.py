@@ -10,7 +10,10 @@ import re
 
 LAST_CHUNK = b"0\r\n\r\n"
 
-_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?")
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
+_QUOTED = rb'"(?:[^"\\\x00-\x08\x0a-\x1f\x7f]|\\[^\x00-\x08\x0a-\x1f\x7f])*+"'
+_EXTENSION = rb";[ \t]*+" + _TOKEN + rb"(?:=(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?+"
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*+(?:" + _EXTENSION + rb")*+")
 _CONTROL = re.compile(rb"[\r\n\0]")
 _LINE_LIMIT = 4096
 _TRAILER_LIMIT = 16384

@@ -24,15 +24,15 @@ from wherry.wire.pathstat import PathStat
 async def _view(containers: Containers, container: Container) -> AsyncIterator[RootView]:
     """The container's files as it sees them; a stopped one's root is mounted for the time."""
     read_only = container.host_config.readonly_rootfs
-    run = container.run
+    run, view = container.run, None
     if run is not None and container.state.pid:
-        with suppress(OSError):
+        with suppress(OSError):  # it ends just now
             view = running_view(run.pid, read_only=read_only)
+    if view is not None:
+        with view:
             if container.run is run:
-                with view:
-                    yield view
+                yield view
                 return
-            view.close()
     async with _mounted(containers, container) as merged:
         with await in_thread(stopped_view, merged, container.spec.mounts, read_only=read_only) as view:
             yield view

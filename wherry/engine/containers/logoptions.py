@@ -61,7 +61,7 @@ def parse_time(text: str | None) -> int | None:
     for part in (seconds, fraction) if dot else (seconds,):
         if not re.fullmatch(r"[+-]?[0-9]+", part, re.ASCII):
             raise ServerError(f'strconv.ParseInt: parsing "{part}": invalid syntax')
-        if not -(1 << 63) <= int(part[:40]) < 1 << 63:
+        if len(part) > 40 or not -(1 << 63) <= int(part) < 1 << 63:
             raise ServerError(f'strconv.ParseInt: parsing "{part}": value out of range')
     nanoseconds = int(seconds) * 1_000_000_000 + (int(fraction[:9].ljust(9, "0")) if dot else 0)
     return nanoseconds or None
