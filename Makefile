@@ -4,7 +4,7 @@
 #   make run          start the engine, make images, run the demo; DEBIAN=1 also makes debian:bookworm
 #   make stop         end that engine (containers live on, unless KILL=1)
 #   make setup-test   what the tests need on top (Debian's docker.io, without its service); run by make test
-#   make test         all tests; ARGS="tests/conformance -k WAI" for some
+#   make test         all tests, in two processes; ARGS="tests/conformance -k WAI" for some, WORKERS=0 for one process
 #   make rules        which rules of behaviour hold, and where: docs/rules.md
 #   make check        format, lint, types, import rules
 #   make fuzz         odd input under hypothesis for as long as you like: EXAMPLES=20000 of each test
@@ -15,6 +15,7 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E)
 ARGS ?=
+WORKERS ?= 2
 
 export WHERRY_SOCKET ?= /run/wherry/wherry.sock
 export WHERRY_DATA_ROOT ?= /var/lib/wherry
@@ -35,7 +36,7 @@ setup-test:
 	@scripts/setup-test.sh
 
 test: setup-test
-	$(SUDO) $(PYTHON) -m pytest $(ARGS)
+	$(SUDO) $(PYTHON) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 rules: setup-test
 	$(SUDO) $(PYTHON) scripts/rules.py $(ARGS)

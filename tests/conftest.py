@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -16,6 +17,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--engines", default=",".join(ENGINES), help="engines the conformance tests run against (default: %(default)s)"
     )
+
+
+def pytest_configure() -> None:
+    """What the tests start shall not take the width of a terminal from the tests' own workers."""
+    os.environ.pop("COLUMNS", None)
 
 
 def pytest_report_header() -> list[str]:
