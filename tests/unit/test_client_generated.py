@@ -28,7 +28,7 @@ def test_the_sync_client_is_what_the_generator_makes() -> None:
 
 def test_every_operation_has_its_counterpart() -> None:
     source = "".join(path.read_text() for path in (ROOT / "wherry" / "client" / "_async").glob("*.py"))
-    used = set(re.findall(r"\bops\.([A-Z]\w+)", source))
+    used = set(re.findall(r"\b(?:build_)?ops\.([A-Z]\w+)", source))
     assert {operation.id for operation in ALL} - used == set()
 
 

@@ -32,6 +32,10 @@ PLAIN = {"ClusterVolume", "ClusterVolumeSpec", "ClusterInfo", "GenericResources"
 # Parameters that the description does not know: ours to the reason they are there.
 UNDESCRIBED = {
     "ContainerLogs details": "the docker command sends it",
+    "ImageBuild cgroupparent": "the docker command sends it",
+    "ImageBuild cpusetmems": "the docker command sends it",
+    "ImageBuild securityopt": "refused with moby's text",
+    "ImageBuild ulimits": "the docker command sends it",
     "ContainerStart checkpoint": "refused with moby's text",
     "ContainerStart checkpoint-dir": "refused with moby's text",
 }
@@ -43,6 +47,8 @@ OTHER_KIND = {
     "PutContainerArchive noOverwriteDirNonDir": "read as the other booleans",
     "PutContainerArchive copyUIDGID": "read as the other booleans",
     "ImageCommit changes": "the parameter may be repeated",
+    "ImageBuild t": "the parameter may be repeated",
+    "ImageBuild extrahosts": "the parameter may be repeated",
 }
 
 # Headers that are not a call's own but of every request or answer.

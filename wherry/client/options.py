@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
+
+if TYPE_CHECKING:
+    from wherry.api.models.host import Ulimit
+    from wherry.api.models.images import AuthConfig
 
 
 class CreateOptions(TypedDict, total=False):
@@ -41,3 +45,48 @@ class CreateOptions(TypedDict, total=False):
     privileged: bool
     readonly_rootfs: bool
     init: bool
+
+
+class BuildOptions(TypedDict, total=False):
+    """The parameters of ImageBuild, by their names in the API.
+
+    ``t``: names for the image. ``dockerfile``: a path in the context, or one outside of it when the context is a
+    directory. ``buildargs`` with None for a value: taken from nowhere, only noted as unused. ``cachefrom``: images whose
+    steps may be taken. ``pull``: ask the registry for the base images though they are here. ``rm``: remove the
+    containers of steps that succeeded (as by default), ``forcerm``: of all. ``q``: say nothing but the id.
+    ``remote``: a URL to build from instead of a context. ``extrahosts``: ``name:address`` each. ``memory``, ``memswap``
+    and ``shmsize`` are bytes, ``cpuperiod`` and ``cpuquota`` microseconds. ``squash``, ``outputs`` and ``version="2"``
+    need an engine with BuildKit or experimental features. ``auth``: credentials by registry; without it all that the docker
+    configuration has.
+    """
+
+    t: str | Sequence[str]
+    dockerfile: str
+    extrahosts: Sequence[str]
+    remote: str
+    q: bool
+    nocache: bool
+    cachefrom: Sequence[str]
+    pull: bool
+    rm: bool
+    forcerm: bool
+    memory: int
+    memswap: int
+    cpushares: int
+    cpusetcpus: str
+    cpusetmems: str
+    cpuperiod: int
+    cpuquota: int
+    cgroupparent: str
+    ulimits: Sequence[Ulimit]
+    securityopt: Sequence[str]
+    buildargs: Mapping[str, str | None]
+    shmsize: int
+    squash: bool
+    labels: Mapping[str, str]
+    networkmode: str
+    platform: str
+    target: str
+    outputs: str
+    version: str
+    auth: Mapping[str, AuthConfig]

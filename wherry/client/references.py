@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
-from wherry.api.models.images import AuthConfig
+from wherry.api.models.images import AuthConfig, ProgressMessage
 
+_BUILT = re.compile(r"Successfully built (\S+)|(sha256:[0-9a-f]{64})\s*$")
 _LOADED = re.compile(r"Loaded image(?: ID)?: (\S+)")
 
 
@@ -30,6 +31,27 @@ def registry_of(name: str) -> str:
     if slash and ("." in first or ":" in first or first == "localhost" or first != first.lower()):
         return first
     return "docker.io"
+
+
+def config_header(auth: Mapping[str, AuthConfig] | None) -> str:
+    """Credentials by registry as ``X-Registry-Config`` has them."""
+    return base64.urlsafe_b64encode(msgspec.json.encode(dict(auth or {}))).decode()
+
+
+def built_image(messages: Iterable[ProgressMessage]) -> str:
+    """The id of the image that a build's messages end with.
+
+    >>> built_image([ProgressMessage(stream="Successfully built 0123456789ab\\n")])
+    '0123456789ab'
+    """
+    found = ""
+    for message in messages:
+        if isinstance(message.aux, dict) and message.aux.get("ID"):
+            found = str(message.aux["ID"])
+        elif isinstance(message.stream, str) and not found.startswith("sha256:"):
+            match = _BUILT.match(message.stream)
+            found = (match[1] or match[2]) if match else found
+    return found
 
 
 def split_reference(name: str) -> tuple[str, str]:

@@ -94,6 +94,13 @@ class ImagePruneResponse(Model, kw_only=True):
     space_reclaimed: int = 0
 
 
+class BuildPruneResponse(Model, kw_only=True):
+    """What was removed from a builder's cache, null when nothing was, and the bytes won."""
+
+    caches_deleted: list[str] | None = None
+    space_reclaimed: int = 0
+
+
 class ImageSearchResponseItem(PlainModel, kw_only=True):
     """A repository found in a registry."""
 
@@ -200,6 +207,7 @@ class AuthConfig(PlainModel, kw_only=True):
 __all__ = [
     "AuthConfig",
     "BuildCache",
+    "BuildPruneResponse",
     "ContainerConfig",
     "DistributionInspect",
     "ErrorDetail",

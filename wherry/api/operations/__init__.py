@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from wherry.api.operation import Operation
-from wherry.api.operations import containers, distribution, exec, images, networks, system, volumes
+from wherry.api.operations import build, containers, distribution, exec, images, networks, system, volumes
 from wherry.api.operations.outlines import OUTLINES
 
 ALL: tuple[Operation, ...] = (
     *containers.ALL,
     *exec.ALL,
     *images.ALL,
+    *build.ALL,
     *networks.ALL,
     *volumes.ALL,
     *system.ALL,

@@ -1,4 +1,4 @@
-"""The operations on images. Building is still to come (``outlines``)."""
+"""The operations on images, but for building them (``build``)."""
 
 from __future__ import annotations
 

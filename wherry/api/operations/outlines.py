@@ -9,11 +9,11 @@ from wherry.api.operation import Body, Operation
 
 SWARM = "Wherry runs on one machine: this engine is no part of a swarm"
 PLUGIN = "Wherry has no plugins: drivers are built in"
-BUILD = "building images is still to come: build elsewhere and load the image"
-SESSION = "sessions belong to building images, which is still to come"
+SESSION = (
+    "sessions belong to BuildKit, which is not there: build with the classic builder (DOCKER_BUILDKIT=0 docker build)"
+)
 
 REASONS: dict[str, str] = {
-    "Image": BUILD,
     "Plugin": PLUGIN,
     "Session": SESSION,
     **dict.fromkeys(("Swarm", "Node", "Service", "Task", "Secret", "Config"), SWARM),
@@ -21,8 +21,6 @@ REASONS: dict[str, str] = {
 """Why the outlined operations of a tag are not spoken, as a sentence for the caller."""
 
 _TABLE = """
-Image ImageBuild POST /build
-Image BuildPrune POST /build/prune
 Plugin PluginList GET /plugins
 Plugin GetPluginPrivileges GET /plugins/privileges
 Plugin PluginPull POST /plugins/pull

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from wherry.api.models import images as models
 from wherry.api.models.common import IdResponse
+from wherry.api.operations import build as build_ops
 from wherry.api.operations import images as ops
+from wherry.client._async import io
 from wherry.client._async.group import AsyncGroup
 from wherry.client._async.streams import AsyncBytes, AsyncJsonStream
 from wherry.client.arguments import FilterArgument, filters_of
-from wherry.client.references import loaded_names, split_reference
+from wherry.client.context import BUILD_OPTIONS, as_json, as_list, open_context
+from wherry.client.references import built_image, config_header, loaded_names, split_reference
+
+if TYPE_CHECKING:
+    from wherry.client.options import BuildOptions
 
 _Progress = AsyncJsonStream[models.ProgressMessage]
 
@@ -207,6 +213,80 @@ class AsyncImages(AsyncGroup):
         )
         made: IdResponse = await self._call(ops.ImageCommit, None, query, config or models.ContainerConfig())
         return made
+
+    async def build(self, context: Any = None, **options: Unpack[BuildOptions]) -> str:
+        """Build an image from a Dockerfile (ImageBuild); its id.
+
+        ``context``: a directory, without what its ``.dockerignore`` names, or a tar archive: bytes, a file open for
+        reading bytes, or an iterable of bytes. Raises ``BadRequest`` for a Dockerfile that cannot be read,
+        ``StreamError`` with the build's words when a step fails, ``ValueError`` for a context that is none.
+
+            id = await docker.images.build(".", t="web:1", buildargs={"VERSION": "1.2"}, target="runtime")
+        """
+        return built_image(await (await self.build_progress(context, **options)).read_all())
+
+    async def build_progress(self, context: Any = None, **options: Unpack[BuildOptions]) -> _Progress:
+        """As ``build``, following the progress (ImageBuild). Leaving it early gives the build up.
+
+        async with await docker.images.build_progress("app", t="app") as progress:
+            async for step in progress:
+                print(step.stream or "", end="")
+        """
+        given: dict[str, Any] = dict(options)
+        stream, dockerfile = open_context(context, given.get("dockerfile"), remote=bool(given.get("remote")))
+        tags = given.get("t")
+        query = build_ops.ImageBuildQuery(
+            dockerfile=dockerfile,
+            t=[tags] if isinstance(tags, str) else as_list(tags),
+            extrahosts=as_list(given.get("extrahosts")),
+            remote=given.get("remote"),
+            q=given.get("q"),
+            nocache=given.get("nocache"),
+            cachefrom=as_json(given.get("cachefrom")),
+            pull="1" if given.get("pull") else None,
+            rm=given.get("rm"),
+            forcerm=given.get("forcerm"),
+            memory=given.get("memory"),
+            memswap=given.get("memswap"),
+            cpushares=given.get("cpushares"),
+            cpusetcpus=given.get("cpusetcpus"),
+            cpusetmems=given.get("cpusetmems"),
+            cpuperiod=given.get("cpuperiod"),
+            cpuquota=given.get("cpuquota"),
+            cgroupparent=given.get("cgroupparent"),
+            ulimits=as_json(given.get("ulimits")),
+            securityopt=as_list(given.get("securityopt")),
+            buildargs=as_json(given.get("buildargs")),
+            shmsize=given.get("shmsize"),
+            squash=given.get("squash"),
+            labels=as_json(given.get("labels")),
+            networkmode=given.get("networkmode"),
+            platform=given.get("platform"),
+            target=given.get("target"),
+            outputs=given.get("outputs"),
+            version=given.get("version"),
+        )
+        if unknown := given.keys() - BUILD_OPTIONS:
+            raise TypeError(f"{', '.join(sorted(unknown))}: no such option of a build")
+        auth = given.get("auth")
+        if auth is None:
+            from wherry.client.credentials import all_credentials
+
+            auth = await io.in_worker(all_credentials)
+        headers = (("X-Registry-Config", config_header(auth)),)
+        answer = await self._open(build_ops.ImageBuild, None, query, stream=stream, headers=headers)
+        return AsyncJsonStream(answer, models.ProgressMessage)
+
+    async def build_prune(
+        self, *, keep_storage: int | None = None, all: bool | None = None, filters: FilterArgument | None = None
+    ) -> models.BuildPruneResponse:
+        """Remove what a builder keeps beside its images (BuildPrune); Wherry's own keeps nothing.
+
+        ``keep_storage``: bytes that may stay.
+        """
+        query = build_ops.BuildPruneQuery(keep_storage=keep_storage, all=all, filters=filters_of(filters))
+        pruned: models.BuildPruneResponse = await self._call(build_ops.BuildPrune, None, query)
+        return pruned
 
     async def get(self, name: str) -> AsyncBytes:
         """An image as a tar archive that ``load`` takes (ImageGet).

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +25,12 @@ from wherry.engine.images.config import LARGEST, InvalidConfig, format_time
 from wherry.engine.images.content import ContentError, Slice, free_space, no_space, read_blob, temporary
 from wherry.engine.images.layers import Cancelled, StagedLayer, unpack
 from wherry.engine.images.platform import host_platform
+from wherry.engine.images.store import Images
 from wherry.engine.store.rootfs import layer_diff
+from wherry.engine.store.untar import UntarError
 
+STAGING_ERRORS = (difftar.DiffError, UntarError, OSError)
+"""What ``stage_changes`` raises."""
 _FROM_PARENT = ("architecture", "variant", "os", "os.version", "os.features")
 
 
@@ -75,26 +79,54 @@ async def commit(containers: Containers, text: str, request: CommitRequest) -> s
 
 async def _commit(containers: Containers, container: Container, config: ContainerConfig, request: CommitRequest) -> str:
     images, rootfs = containers.parts.images, containers.parts.rootfs
-    cancelled = threading.Event()
-    archive = temporary(images.layout, "commit")
     try:
         chain = rootfs.layers(container.id)  # topmost first
         with images.using(chain):
             paused = request.pause and await _pause(containers, container)
-            try:
-                count = await in_thread(_write, containers, container, archive, cancelled)
-            finally:
+
+            def thaw() -> None:
                 if paused and container.state.paused:
                     pause.thaw(containers, container)
-            staged = [await in_thread(_stage, containers, chain, archive, cancelled)] if count else []
+
+            destinations = [point.destination for point in container.spec.mounts]
+            staged = await stage_changes(containers, container.id, destinations, written=thaw)
             parent = container.spec.image_id
-            base = await _parent_config(containers, parent)
+            base = await parent_content(images, parent)
             diff_ids = [images.layers[layer].diff_id for layer in reversed(chain)]
             diff_ids += [layer.row.diff_id for layer in staged]
-            data = _file(base, container, config, request, diff_ids, empty=not staged)
+            data = child_content(
+                base,
+                container=container.id,
+                author=request.author,
+                comment=request.comment,
+                config=config,
+                container_config=container.config,
+                diff_ids=diff_ids,
+                empty=not staged,
+            )
             return await images.commit(data, staged, parent=parent if base else "")
-    except (difftar.DiffError, InvalidConfig, ContentError, OSError) as error:
+    except (*STAGING_ERRORS, InvalidConfig, ContentError) as error:
         raise ServerError(f"cannot commit container {container.id}: {error}") from error
+
+
+async def stage_changes(
+    containers: Containers, tree: str, destinations: Sequence[str], *, written: Callable[[], None] = lambda: None
+) -> list[StagedLayer]:
+    """What was changed in a root filesystem, as a new layer; none where nothing was.
+
+    ``tree`` is its name to ``Rootfs``, a container's id or a build's own; ``destinations`` are places of mounts in it.
+    ``written`` is called as soon as the tree is no longer read, whatever happened. Raises ``STAGING_ERRORS``.
+    """
+    images = containers.parts.images
+    cancelled = threading.Event()
+    archive = temporary(images.layout, "commit")
+    try:
+        try:
+            count = await in_thread(_write, containers, tree, destinations, archive, cancelled)
+        finally:
+            written()
+        chain = containers.parts.rootfs.layers(tree)
+        return [await in_thread(_stage, containers, chain, archive, cancelled)] if count else []
     finally:
         cancelled.set()
         archive.unlink(missing_ok=True)
@@ -110,7 +142,9 @@ async def _pause(containers: Containers, container: Container) -> bool:
     return False
 
 
-def _write(containers: Containers, container: Container, archive: Path, cancelled: threading.Event) -> int:
+def _write(
+    containers: Containers, tree: str, destinations: Sequence[str], archive: Path, cancelled: threading.Event
+) -> int:
     layout = containers.layout
 
     def check() -> None:
@@ -119,9 +153,8 @@ def _write(containers: Containers, container: Container, archive: Path, cancelle
         if not free_space(layout):
             raise no_space(layout)
 
-    destinations = [point.destination for point in container.spec.mounts]
     with open(archive, "wb", buffering=1 << 20) as out:
-        return difftar.write_diff(containers.parts.rootfs.paths(container.id), destinations, out, check=check)
+        return difftar.write_diff(containers.parts.rootfs.paths(tree), destinations, out, check=check)
 
 
 def _stage(containers: Containers, chain: Sequence[str], archive: Path, cancelled: threading.Event) -> StagedLayer:
@@ -135,38 +168,42 @@ def _stage(containers: Containers, chain: Sequence[str], archive: Path, cancelle
         source.close()
 
 
-async def _parent_config(containers: Containers, image_id: str) -> dict[str, Any]:
-    """The configuration of the container's image; empty where the image is gone."""
-    images = containers.parts.images
-    if images.find(image_id) is None:
+async def parent_content(images: Images, image_id: str) -> dict[str, Any]:
+    """The configuration's file of the image below; empty where it is gone, or there is none."""
+    if not image_id or images.find(image_id) is None:
         return {}
     content: dict[str, Any] = msgspec.json.decode(await in_thread(read_blob, images.layout, image_id, LARGEST))
     return content
 
 
-def _file(
+def child_content(
     base: dict[str, Any],
-    container: Container,
-    config: ContainerConfig,
-    request: CommitRequest,
-    diff_ids: Sequence[str],
     *,
+    container: str,
+    author: str,
+    comment: str,
+    config: ContainerConfig,
+    container_config: ContainerConfig,
+    diff_ids: Sequence[str],
     empty: bool,
 ) -> bytes:
-    """The new image's configuration: its parent's history and platform, and one step more."""
+    """The file of an image made from another: its parent's history and platform, and one step more.
+
+    The step is what ``container_config`` has as its command. ``empty``: no layer came with it.
+    """
     host, created = host_platform(), format_time(time.time_ns())
-    step: dict[str, Any] = {"created": created, "created_by": " ".join(container.config.cmd or [])}
-    for key, value in (("author", request.author), ("comment", request.comment), ("empty_layer", empty)):
+    step: dict[str, Any] = {"created": created, "created_by": " ".join(container_config.cmd or [])}
+    for key, value in (("author", author), ("comment", comment), ("empty_layer", empty)):
         if value:
             step[key] = value
     content: dict[str, Any] = {"architecture": host.architecture, "os": host.os}
     content |= {key: base[key] for key in _FROM_PARENT if base.get(key)}
     content |= {
-        "author": request.author or base.get("author", ""),
-        "comment": request.comment,
+        "author": author or base.get("author", ""),
+        "comment": comment,
         "config": msgspec.to_builtins(config),
-        "container": container.id,
-        "container_config": msgspec.to_builtins(container.config),
+        "container": container,
+        "container_config": msgspec.to_builtins(container_config),
         "created": created,
         "history": [*(base.get("history") or []), step],
         "rootfs": {"type": "layers", "diff_ids": list(diff_ids)},

@@ -96,6 +96,7 @@ class Spec(msgspec.Struct, kw_only=True):
     networks: dict[str, EndpointSettings] = msgspec.field(default_factory=dict)  # as asked for
     mounts: list[MountPoint] = msgspec.field(default_factory=list)
     runtime: str = ""
+    for_build: bool = False  # a step of a build: gone with it, at the latest when the engine starts
     state: State = msgspec.field(default_factory=State)
 
 

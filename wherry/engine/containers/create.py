@@ -37,6 +37,7 @@ class CreateRequest:
     name: str | None = None
     platform: str | None = None
     version: tuple[int, int] = (1, 43)
+    for_build: bool = False
 
 
 async def create(containers: Containers, request: CreateRequest) -> tuple[str, list[str]]:
@@ -81,6 +82,7 @@ async def create(containers: Containers, request: CreateRequest) -> tuple[str, l
             networks=networks,
             mounts=points,
             runtime=host.runtime or parts.default_runtime,
+            for_build=request.for_build,
         )
     )
     host.runtime = container.spec.runtime

@@ -12,11 +12,12 @@ import sqlite3
 import time
 from contextlib import suppress
 
+from wherry.api.errors import Conflict, NotFound
 from wherry.engine.blocking import in_thread
 from wherry.engine.containers import health, rotation, strays
 from wherry.engine.containers.container import Container
 from wherry.engine.containers.create import discard
-from wherry.engine.containers.delete import remove_container
+from wherry.engine.containers.delete import delete, remove_container
 from wherry.engine.containers.exit import UNKNOWN, clean_up, exited, watch_process
 from wherry.engine.containers.network import disconnect, reconcile
 from wherry.engine.containers.registry import Containers
@@ -80,6 +81,15 @@ async def recover(containers: Containers) -> None:
             await _follow_policy(containers, container)
     if containers.exits is not None:
         containers.exits.scan()
+    for container in rows:
+        if container.spec.for_build and containers.by_id(container.id) is container:
+            containers.spawn(_end_build(containers, container), f"end of the build step {container.short_id}")
+
+
+async def _end_build(containers: Containers, container: Container) -> None:
+    """A step whose build ended with the engine that it was for: nobody will ask for its result."""
+    with suppress(Conflict, NotFound):
+        await delete(containers, container.id, volumes=True, force=True, link=False)
 
 
 def _set_unknown_aside(containers: Containers) -> None:

@@ -15,11 +15,15 @@ from wherry.engine.images.reference import Reference
 
 
 class ImageRow(msgspec.Struct, kw_only=True):
-    """``layers`` are chain ids, topmost first; ``tagged_at`` is nanoseconds since the epoch, 0 for never."""
+    """``layers`` are chain ids, topmost first; ``tagged_at`` is nanoseconds since the epoch, 0 for never.
+
+    ``built``: a build here made it, so that a later one may take it instead of doing the same again.
+    """
 
     layers: list[str]
     parent: str = ""
     tagged_at: int = 0
+    built: bool = False
 
 
 @dataclass(frozen=True, slots=True)

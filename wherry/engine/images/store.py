@@ -155,6 +155,10 @@ class Images:
         """Ids of the images that were made from this one here."""
         return [child for child, row in self._rows.items() if row.parent == id]
 
+    def built_from(self, parent: str) -> Sequence[str]:
+        """Ids of the images that builds here made directly from ``parent``, or from nothing where it is empty."""
+        return [id for id, row in self._rows.items() if row.built and row.parent == parent]
+
     def descendants(self, ids: Iterable[str]) -> set[str]:
         """Ids of the images that were made here from these, directly or not; without these themselves."""
         found: set[str] = set()
@@ -260,7 +264,9 @@ class Images:
             self._pins.subtract(held)
             self._pins += Counter()
 
-    async def commit(self, config: bytes, staged: Sequence[StagedLayer], *, parent: str = "") -> str:
+    async def commit(
+        self, config: bytes, staged: Sequence[StagedLayer], *, parent: str = "", built: bool = False
+    ) -> str:
         """Make an image of its configuration and its layers, some or all of them new; returns its id.
 
         All or nothing. The staged layers are used up. Raises ``InvalidConfig``, and ``ContentError`` when a layer is
@@ -277,7 +283,7 @@ class Images:
                 missing = [layer for layer in chain if layer not in self.layers and layer not in new]
                 if missing:
                     raise ContentError(f"layer {missing[0]} is missing")
-                self._commit(id, file, blob, new, ImageRow(layers=chain[::-1], parent=parent))
+                self._commit(id, file, blob, new, ImageRow(layers=chain[::-1], parent=parent, built=built))
         finally:
             await in_thread(_discard, staged, blob)
         return id

@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 _DIRECTORIES = ("dev/pts", "dev/shm", "proc", "sys", "etc")
 _FILES = ("etc/hosts", "etc/hostname", "etc/resolv.conf", "dev/console", ".dockerenv")
+BUILD = "build-"
+"""What the names of trees begin with that a build works on: the image's layers alone, gone when the engine starts."""
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -106,13 +108,14 @@ class Rootfs:
         try:
             work.mkdir(mode=0o710)
             (work / "layers").write_text(json.dumps(list(layer_ids)))
+            bare = container_id.startswith(BUILD)
             if self.overlay:
-                init = self._init(entry.layers)
+                lowest = self._lowest(entry.layers) if bare else self._init(entry.layers)
                 for name in ("upper", "work", "merged"):
                     (work / name).mkdir()
-                _same_owner_and_mode(init, work / "upper")
+                _same_owner_and_mode(lowest, work / "upper")
             else:
-                flatten.copy(self._flat(entry.layers), work / "merged")
+                flatten.copy(self._flat(entry.layers, bare=bare), work / "merged")
             os.rename(work, place)
         except BaseException:
             self._entries.pop(container_id, None)
@@ -184,7 +187,10 @@ class Rootfs:
                 continue
             for point in mounts_below(directory):
                 umount_lazily(point)
-            lost.append(self._trash.set_aside(directory))
+            if directory.name.startswith(BUILD):
+                self._trash.discard(directory)
+            else:
+                lost.append(self._trash.set_aside(directory))
         return lost
 
     # what others ask of it
@@ -231,14 +237,24 @@ class Rootfs:
     def _paths(self, container_id: str, entry: _Entry) -> RootfsPaths:
         place = self._place(container_id)
         layers = self._layers(container_id, entry)
+        bare = container_id.startswith(BUILD)
         if not self.overlay:
-            return RootfsPaths((self._base(layers) / "flat",), None, None, place / "merged")
-        lower = (self._base(layers) / "init", *(layer_diff(self._layout, layer) for layer in layers))
+            return RootfsPaths((self._base(layers) / ("bare" if bare else "flat"),), None, None, place / "merged")
+        own = (() if layers else (self._lowest(()),)) if bare else (self._base(layers) / "init",)
+        lower = (*own, *(layer_diff(self._layout, layer) for layer in layers))
         return RootfsPaths(lower, place / "upper", place / "work", place / "merged")
 
     def _base(self, layers: Sequence[str]) -> Path:
         """Where an image's own init layer or flat tree lies."""
         return layer_directory(self._layout, layers[0]) if layers else self._layout.layers / "empty"
+
+    def _lowest(self, layers: Sequence[str]) -> Path:
+        """The topmost of ``layers``, or an empty directory where there are none."""
+        if layers:
+            return layer_diff(self._layout, layers[0])
+        nothing = self._layout.layers / "empty" / "bare"
+        nothing.mkdir(mode=0o755, parents=True, exist_ok=True)
+        return nothing
 
     def _init(self, layers: Sequence[str]) -> Path:
         """The init layer above ``layers``, made on first use."""
@@ -266,9 +282,9 @@ class Rootfs:
             self._trash.discard(work)
         return init
 
-    def _flat(self, layers: Sequence[str]) -> Path:
-        """One tree of all ``layers`` and the engine's own files, made on first use."""
-        flat = self._base(layers) / "flat"
+    def _flat(self, layers: Sequence[str], *, bare: bool = False) -> Path:
+        """One tree of all ``layers`` and, unless ``bare``, the engine's own files; made on first use."""
+        flat = self._base(layers) / ("bare" if bare else "flat")
         if flat.exists():
             return flat
         work = self._layout.tmp / f"flat-{uuid.uuid4().hex[:12]}"
@@ -276,7 +292,8 @@ class Rootfs:
             work.mkdir(mode=0o755)
             for layer in reversed(layers):
                 flatten.apply(layer_diff(self._layout, layer), work)
-            add_engine_files(work)
+            if not bare:
+                add_engine_files(work)
             flat.parent.mkdir(exist_ok=True)
             _rename_once(work, flat)
         finally:

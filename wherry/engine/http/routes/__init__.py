@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING
 
 from wherry.api.operation import Operation
 from wherry.engine.http.call import Call
-from wherry.engine.http.routes import absent, containers, execs, images, networks, registries, streams, system, volumes
+from wherry.engine.http.routes import (
+    absent,
+    builds,
+    containers,
+    execs,
+    images,
+    networks,
+    registries,
+    streams,
+    system,
+    volumes,
+)
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
@@ -16,7 +27,7 @@ if TYPE_CHECKING:
 Handler = Callable[[Call], Awaitable[object]]
 EngineHandler = Callable[["Engine", Call], Awaitable[object]]
 
-_MODULES = (absent, containers, execs, images, networks, registries, streams, system, volumes)
+_MODULES = (absent, builds, containers, execs, images, networks, registries, streams, system, volumes)
 
 
 def handlers(engine: Engine) -> dict[Operation | str, Handler]:

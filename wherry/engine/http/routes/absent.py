@@ -32,11 +32,6 @@ async def no_plugin(engine: Engine, call: Call) -> object:
     raise NotFound(f'plugin "{call.params["name"]}" not found')
 
 
-async def no_build_cache(engine: Engine, call: Call) -> object:
-    """What ``docker system prune`` asks for too: nothing to prune is no error."""
-    return {"CachesDeleted": None, "SpaceReclaimed": 0}
-
-
 async def no_swarm_here(engine: Engine, call: Call) -> object:
     raise Unavailable(REASONS["Swarm"])
 
@@ -48,7 +43,6 @@ async def not_there(engine: Engine, call: Call) -> object:
 _OWN = {
     "PluginList": no_plugins,
     "PluginInspect": no_plugin,
-    "BuildPrune": no_build_cache,
     "SwarmInit": no_swarm_here,
     "SwarmJoin": no_swarm_here,
 }

@@ -30,17 +30,17 @@ async def pull_image(engine: Engine, call: Call) -> None:
     query = call.query
     name = wanted(query.from_image, query.tag or "")
     messages = pull(engine.images, engine.registries, name, query.platform or "", _credentials(call))
-    await _while_there(call, messages)
+    await while_there(call, messages)
 
 
 async def push_image(engine: Engine, call: Call) -> None:
     name = reference.parse(call.params["name"])
     if call.query.tag:
         name = name.with_tag(call.query.tag)
-    await _while_there(call, push(engine.images, engine.registries, name, _credentials(call)))
+    await while_there(call, push(engine.images, engine.registries, name, _credentials(call)))
 
 
-async def _while_there(call: Call, messages: AsyncIterator[dict[str, Any]]) -> None:
+async def while_there(call: Call, messages: AsyncIterator[dict[str, Any]]) -> None:
     """Send messages; a client that leaves ends the work."""
     sending = asyncio.ensure_future(send_messages(call, messages))
     gone = asyncio.ensure_future(call.disconnected())
@@ -65,7 +65,9 @@ async def send_messages(call: Call, messages: AsyncIterator[dict[str, Any]]) -> 
     except ApiError as error:
         if writer is None:
             raise
-        detail = {"errorDetail": {"message": error.message}, "error": error.message}
+        code = getattr(error, "code", 0)  # of a build's step
+        inner = {"code": code, "message": error.message} if code else {"message": error.message}
+        detail = {"errorDetail": inner, "error": error.message}
         await writer.write(encode(detail) + b"\r\n")
     finally:
         close = getattr(messages, "aclose", None)

@@ -52,12 +52,21 @@ NOBODY = Credentials()
 
 def read_header(text: str) -> Credentials:
     """The ``X-Registry-Auth`` field of a call. One that cannot be read counts as none, as in moby."""
+    return _from_mapping(_decoded(text))
+
+
+def read_config_header(text: str) -> dict[str, Credentials]:
+    """The ``X-Registry-Config`` field of a build: credentials by registry. One that cannot be read counts as none."""
+    return {name: _from_mapping(values) for name, values in _decoded(text).items() if isinstance(values, dict)}
+
+
+def _decoded(text: str) -> dict[str, Any]:
     try:
         data = base64.b64decode(text.replace("-", "+").replace("_", "/") + "=" * (-len(text) % 4), validate=True)
         values = msgspec.json.decode(data)
     except (binascii.Error, ValueError, msgspec.DecodeError, RecursionError):
-        return NOBODY
-    return _from_mapping(values) if isinstance(values, dict) else NOBODY
+        return {}
+    return values if isinstance(values, dict) else {}
 
 
 def from_model(config: AuthConfig) -> Credentials:
