@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
 import stat
+import subprocess
+import threading
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -11,7 +15,10 @@ import pytest
 
 from tests.support import images as support
 from tests.support.images import Store
-from wherry.api.errors import BadRequest, Conflict, NotFound, NotImplementedYet
+from wherry.api.errors import BadRequest, Conflict, NotFound, ServerError
+from wherry.engine.store.overlay import MS_BIND, mount, mounts_below
+from wherry.engine.volumes import mounting
+from wherry.engine.volumes.options import MountOptions, mount_options, parse_size, resolve
 
 
 @pytest.fixture
@@ -59,8 +66,6 @@ def test_what_is_not_there_is_said(store: Store) -> None:
     store.volumes.remove("nosuch", force=True, in_use=nobody)
     with pytest.raises(NotFound, match='plugin "nfs" not found'):
         store.volumes.create("ab", driver="nfs")
-    with pytest.raises(NotImplementedYet):
-        store.volumes.create("ab", options={"type": "tmpfs"})
 
 
 def test_a_volume_in_use_stays(store: Store) -> None:
@@ -92,10 +97,18 @@ def test_list_and_prune(store: Store) -> None:
     assert set(names(dangling=["true"])) == {"aa", anonymous}
     with pytest.raises(BadRequest):
         names(zzz=["1"])
-    pruned = store.volumes.prune(in_use=used)
-    assert (pruned.volumes_deleted, pruned.space_reclaimed) == ([anonymous], 10)
-    assert store.volumes.prune({"all": ["true"]}, in_use=used).volumes_deleted == ["aa"]
-    assert store.volumes.prune(in_use=used).volumes_deleted is None
+
+    def prune(**filters: list[str]) -> tuple[list[str] | None, int]:
+        done = asyncio.run(store.volumes.prune(filters, in_use=used))
+        return done.volumes_deleted, done.space_reclaimed
+
+    assert prune() == ([anonymous], 10)
+    assert prune(all=["true"], **{"label!": ["which=aa"]}) == ([], 0)
+    assert prune(all=["true"]) == (["aa"], 0)
+    assert prune() == ([], 0)
+    for bad in ({"all": ["maybe"]}, {"all": ["1", "0"]}, {"dangling": ["true"]}):
+        with pytest.raises(BadRequest, match="invalid filter"):
+            prune(**bad)
 
 
 def test_CRE24_an_empty_volume_gets_what_the_image_has(store: Store, tmp_path: Path) -> None:
@@ -129,3 +142,231 @@ def test_unknown_directories_are_set_aside_and_unfinished_ones_removed(store: St
     store.restart()
     assert [path.name.startswith("volumes-unknown") for path in store.lost] == [True]
     assert [path.name for path in store.layout.volumes.iterdir()] == ["kept"]
+
+
+# options
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"nosuch": "x"}, 'create ab: invalid option: "nosuch"'),
+        ({"type": "tmpfs"}, 'create ab: missing required option: "device"'),
+        ({"device": "/tmp"}, 'create ab: missing required option: "type"'),
+        ({"o": "bind"}, 'create ab: missing required option: "device"'),
+        ({"size": "much"}, "create ab: invalid size: 'much'"),
+        ({"size": "1m"}, "create ab: quota size requested but no quota support"),
+        ({"type": "cifs", "device": "//host:44/share"}, "port not allowed in CIFS device URL"),
+    ],
+)
+def test_options_that_a_volume_cannot_have(store: Store, options: dict[str, str], reason: str) -> None:
+    if "size" in options and store.volumes._quota.supported:
+        pytest.skip("sizes can be held here")
+    with pytest.raises(BadRequest) as caught:
+        store.volumes.create("ab", options=options)
+    assert reason in caught.value.message
+    assert not store.volumes.exists("ab")
+    assert list(store.layout.volumes.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("0", 0), ("10", 10), ("1k", 1 << 10), ("1.5MB", 3 << 19), ("2 GiB", 2 << 30), ("3b", 3)]
+)
+def test_sizes_are_in_powers_of_1024(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+def test_words_of_mount_are_flags_or_the_filesystems_own() -> None:
+    given = {"type": "nfs", "device": ":/x", "o": "addr=10.0.0.1,ro,noexec,exec,defaults,vers=4"}
+    assert mount_options(given) == MountOptions(":/x", "nfs", 1, "addr=10.0.0.1,vers=4")
+    assert mount_options({"type": "none", "device": "/x", "o": "rbind,rslave"}) == MountOptions(
+        "/x", "none", 4096 | 16384 | 1 << 19, ""
+    )
+    assert mount_options({"size": "1m"}) is None
+    assert resolve(MountOptions("//localhost/x", "cifs", 0, "user=a")).device in ("//127.0.0.1/x", "//::1/x")
+
+
+def test_a_volume_with_options_is_mounted_for_the_first_and_until_the_last(store: Store) -> None:
+    store.volumes.create("fast", options={"type": "tmpfs", "device": "tmpfs", "o": "size=1m,mode=750"})
+    place = store.volumes.path("fast")
+
+    async def use() -> None:
+        await store.volumes.acquire("fast", "one")
+        assert place.is_mount()
+        assert stat.S_IMODE(place.stat().st_mode) == 0o750
+        await store.volumes.acquire("fast", "two")
+        async with store.volumes.mounted(["fast", "nosuch"]):
+            (place / "file").touch()
+        await store.volumes.release("fast", "one")
+        assert (place / "file").exists()
+        await store.volumes.release("fast", "nobody")
+        await store.volumes.release("fast", "two")
+        assert not place.is_mount()
+        assert list(place.iterdir()) == []
+
+    asyncio.run(use())
+
+
+def test_a_killed_engines_successor_keeps_what_is_used_and_unmounts_the_rest(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there/file").touch()
+    for name in ("used", "idle", "going", "gone"):
+        store.volumes.create(name, options={"type": "none", "device": str(tmp_path / "there"), "o": "bind"})
+        asyncio.run(store.volumes.acquire(name, "someone"))
+    body = store.database.get("volume", "going")
+    assert body
+    store.database.put("pending-volume", "going", body)
+    for name in ("going", "gone"):
+        store.database.delete("volume", name)
+    store.restart()
+    asyncio.run(store.volumes.adopt({"used": {"someone"}}))
+    assert mounts_below(store.layout.data_root) == [str(store.volumes.path("used"))]
+    assert [path.name[:12] for path in store.lost] == ["volumes-gone"]
+    store.trash.wait(10)
+    assert (tmp_path / "there/file").exists()
+    asyncio.run(store.volumes.release("used", "someone"))
+    assert mounts_below(store.layout.data_root) == []
+
+
+def test_removing_a_volume_never_reaches_what_it_shows(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there/file").touch()
+    store.volumes.create("shown", options={"type": "none", "device": str(tmp_path / "there"), "o": "bind"})
+    asyncio.run(store.volumes.acquire("shown", "someone"))
+    store.volumes.remove("shown", in_use=nobody)
+    asyncio.run(store.volumes.release("shown", "someone"))
+    # nor does what somebody else has mounted in one
+    store.volumes.create("plain")
+    mount(str(tmp_path / "there"), store.volumes.path("plain"), None, MS_BIND)
+    store.volumes.remove("plain", in_use=nobody)
+    store.trash.wait(10)
+    assert (tmp_path / "there/file").exists()
+
+
+def test_a_mount_that_fails_says_so_without_its_password(store: Store) -> None:
+    given = {"type": "cifs", "device": "//127.0.0.1/share", "o": "user=a,password=secret,ro"}
+    store.volumes.create("far", options=given)
+    with pytest.raises(ServerError) as caught:
+        asyncio.run(store.volumes.acquire("far", "one"))
+    place = store.volumes.path("far")
+    assert caught.value.message.startswith(
+        f"error while mounting volume '{place}': failed to mount local volume: mount //127.0.0.1/share:{place}, "
+        "flags: 0x1, data: user=a,password=********: "
+    )
+    store.volumes.remove("far", in_use=nobody)
+
+
+def test_a_mount_that_does_not_come_is_given_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    come = threading.Event()
+    real = mounting.mount_volume
+
+    def slow(options: MountOptions, target: Path) -> None:
+        come.wait(30)
+        real(options, target)
+
+    monkeypatch.setattr(mounting, "mount_volume", slow)
+    monkeypatch.setattr(mounting, "DEADLINE", 0.05)
+    store.volumes.create("slow", options={"type": "tmpfs", "device": "tmpfs"})
+    place = store.volumes.path("slow")
+
+    async def use() -> None:
+        with pytest.raises(ServerError, match="did not answer within"):
+            await store.volumes.acquire("slow", "one")
+        with pytest.raises(ServerError, match="still waits"):
+            await store.volumes.acquire("slow", "one")
+        come.set()
+        monkeypatch.setattr(mounting, "DEADLINE", 30)
+        for _ in range(1000):
+            try:
+                await store.volumes.acquire("slow", "two")
+                break
+            except ServerError:
+                await asyncio.sleep(0.01)
+        assert place.is_mount()
+        await store.volumes.release("slow", "two")
+        assert not place.is_mount(), "the late one went too"
+
+    asyncio.run(use())
+
+
+def test_CRE24_a_volume_with_options_is_filled_where_it_is_mounted(store: Store, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "data/sub").mkdir(parents=True)
+    os.chown(root / "data", 12, 34)
+    store.volumes.create("fast", options={"type": "tmpfs", "device": "tmpfs"})
+
+    async def use() -> None:
+        async with store.volumes.mounted(["fast"]):
+            assert store.volumes.copy_up("fast", root, "/data")
+            assert (store.volumes.path("fast") / "sub").is_dir()
+            assert store.volumes.path("fast").stat().st_uid == 12
+            assert not store.volumes.copy_up("fast", root, "/data")
+
+    asyncio.run(use())
+    assert store.volumes.path("fast").stat().st_uid == 0
+
+
+def test_CRE24_links_attributes_and_holes_are_copied(store: Store, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "data").mkdir(parents=True)
+    (root / "data/one").write_text("x")
+    os.link(root / "data/one", root / "data/two")
+    os.setxattr(root / "data/one", "user.colour", b"green")
+    os.mkfifo(root / "data/pipe")
+    (root / "data/setuid").touch()
+    (root / "data/setuid").chmod(0o4755)
+    store.volumes.create("data")
+    assert store.volumes.copy_up("data", root, "/data")
+    copied = store.volumes.path("data")
+    assert (copied / "one").stat().st_ino == (copied / "two").stat().st_ino
+    assert os.getxattr(copied / "one", "user.colour") == b"green"
+    assert stat.S_ISFIFO((copied / "pipe").stat().st_mode)
+    assert stat.S_IMODE((copied / "setuid").stat().st_mode) == 0o4755
+
+
+# sizes
+
+
+@pytest.fixture
+def with_quotas(tmp_path: Path) -> Iterator[Path]:
+    """An ext4 with project quotas."""
+    image, place = tmp_path / "ext4", tmp_path / "mnt"
+    place.mkdir()
+    image.touch()
+    os.truncate(image, 64 << 20)
+    subprocess.run(
+        ["mkfs.ext4", "-q", "-O", "quota,project", "-E", "quotatype=prjquota", str(image)], check=True, timeout=60
+    )
+    done = subprocess.run(["mount", "-o", "loop,prjquota", image, place], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"no file system with project quotas can be mounted here: {done.stderr.strip()}")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
+def test_a_size_is_held_by_the_filesystem(with_quotas: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "small").mkdir(parents=True)
+    (root / "small/file").write_bytes(b"x" * 100_000)
+    (root / "large").mkdir()
+    (root / "large/file").write_bytes(b"x" * 2_000_000)
+    with support.store(with_quotas) as store:
+        store.volumes.create("limited", options={"size": "1m"})
+        store.volumes.create("free")
+        with pytest.raises(BadRequest, match="give the size of a mounted one in 'o='"):
+            store.volumes.create("both", options={"size": "1m", "type": "tmpfs", "device": "tmpfs"})
+        with pytest.raises(OSError, match="quota"):
+            store.volumes.copy_up("limited", root, "/large")
+        assert list(store.volumes.path("limited").iterdir()) == []
+        assert store.volumes.copy_up("limited", root, "/small")
+        store.restart()
+        place = store.volumes.path("limited")
+        (place / "sub").mkdir()
+        with pytest.raises(OSError) as caught:
+            (place / "sub/more").write_bytes(b"x" * 2_000_000)
+        assert caught.value.errno in (errno.EDQUOT, errno.ENOSPC)
+        (store.volumes.path("free") / "file").write_bytes(b"x" * 2_000_000)
+        store.volumes.remove("limited", in_use=nobody)
+        store.trash.wait(10)

@@ -459,5 +459,5 @@ def test_CRE24_volumes_from_another_container() -> None:
         ("/t", "/etc", True),
         ("/data", "data", False),
     }
-    with pytest.raises(ApiError, match="invalid mode for volumes-from: zz"):
+    with pytest.raises(ApiError, match="invalid mode: zz"):
         mounts.mount_points(ContainerConfig(), HostConfig(volumes_from=["other:zz"]), V43, lambda name: theirs)

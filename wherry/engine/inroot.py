@@ -14,7 +14,9 @@ import stat
 import struct
 
 _SYS_OPENAT2 = 437  # the same number on every architecture
+_RESOLVE_NO_XDEV = 0x01
 _RESOLVE_NO_MAGICLINKS = 0x02
+_RESOLVE_NO_SYMLINKS = 0x04
 _RESOLVE_IN_ROOT = 0x10
 _HOW = struct.Struct("QQQ")
 _RETRIES = 64
@@ -35,9 +37,21 @@ def open_in_root(root_fd: int, path: Path, flags: int = os.O_RDONLY, mode: int =
     raw = os.fsencode(path)
     if b"\0" in raw:
         raise ValueError("embedded null byte")
-    how = _HOW.pack(flags | os.O_CLOEXEC, mode, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+    return _open(root_fd, raw, flags, mode, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+
+
+def open_unmounted(directory_fd: int, name: Path, flags: int) -> int:
+    """Open an entry of a directory, unless it is a symbolic link (ELOOP) or something is mounted on it (EXDEV).
+
+    A bind mount is told too, which has the device number of its surroundings. Raises ``OSError``.
+    """
+    return _open(directory_fd, os.fsencode(name), flags, 0, _RESOLVE_NO_XDEV | _RESOLVE_NO_SYMLINKS)
+
+
+def _open(directory_fd: int, raw: bytes, flags: int, mode: int, resolve: int) -> int:
+    how = _HOW.pack(flags | os.O_CLOEXEC, mode, resolve)
     for _ in range(_RETRIES):
-        fd = _syscall(_SYS_OPENAT2, root_fd, raw or b".", how, len(how))
+        fd = _syscall(_SYS_OPENAT2, directory_fd, raw or b".", how, len(how))
         if fd >= 0:
             return int(fd)
         code = ctypes.get_errno()

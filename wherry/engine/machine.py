@@ -138,7 +138,7 @@ async def data_usage(engine: Engine, kinds: list[str] | None) -> SystemDataUsage
     if "container" in wanted:
         result.containers = await container_list.list_containers(engine.containers, all=True, size=True, filters=None)
     if "volume" in wanted:
-        result.volumes = parts.volumes.list(in_use=engine.containers.volume_users).volumes
+        result.volumes = await parts.volumes.usage(in_use=engine.containers.volume_users)
     if "build-cache" in wanted:
         result.build_cache = []
     return result

@@ -40,6 +40,7 @@ class State(msgspec.Struct, kw_only=True):
     finished_at: int = ZERO_TIME
     restart_count: int = 0
     manually_stopped: bool = False
+    remove_volumes: bool = False  # a removal under way takes the anonymous volumes too
     run_id: str = ""  # of the run that was begun and not yet ended: intent, written before any effect
     sandbox: str = ""  # path of the network namespace
     endpoints: dict[str, EndpointSettings] = msgspec.field(default_factory=dict)  # by network, as they are now
@@ -71,6 +72,7 @@ class MountPoint(msgspec.Struct, kw_only=True):
     mode: str = ""  # as given
     rw: bool = True
     propagation: str = ""
+    propagation_is_ours: bool = False  # the engine chose it: without it where the source cannot propagate
     anonymous: bool = False
     create_source: bool = False  # a missing bind source is made at start (CRE22)
     no_copy: bool = False
@@ -79,6 +81,8 @@ class MountPoint(msgspec.Struct, kw_only=True):
     from_config: bool = False  # a volume of Config.Volumes, the image's or the request's
     volume_options: dict[str, str] | None = None  # for the volume, should it have to be made
     volume_labels: dict[str, str] | None = None
+    recursive: bool = True  # a bind takes the mounts below its source with it
+    read_only_below: str = ""  # of a read-only bind, whether the mounts below it are so too: "", no, try, must
 
 
 class Spec(msgspec.Struct, kw_only=True):
@@ -121,6 +125,7 @@ class Container:
         self.prober: Prober | None = None  # of the present run's health
         self.log_places: LogPlaces | None = None
         self.keep = 0  # restarts by hand under way: the exit in their middle restarts and removes nothing
+        self.volumes_told = False  # the event ``mount`` of the present run's volumes was sent
         self.being_removed = False  # by one removal; a second is refused (DEL2)
         self._exit_waiters: set[asyncio.Future[int]] = set()
         self._removal_waiters: set[asyncio.Future[int]] = set()

@@ -8,12 +8,11 @@ from __future__ import annotations
 import os
 import stat
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 import msgspec
 
-from wherry.api.errors import BadRequest, Conflict, ServerError
+from wherry.api.errors import BadRequest, ServerError
 from wherry.api.models.containers import ContainerConfig, HostConfig
 from wherry.api.models.networks import EndpointSettings
 from wherry.engine.blocking import in_thread
@@ -27,6 +26,7 @@ from wherry.engine.images.store import Image
 from wherry.engine.inroot import clean, make_directories, open_in_root
 from wherry.engine.oci.warm import warm_cgroups
 from wherry.engine.store.layout import Layout
+from wherry.engine.volumes.volumes import ANONYMOUS, new_name
 
 
 @dataclass(slots=True, kw_only=True)
@@ -56,11 +56,17 @@ async def create(containers: Containers, request: CreateRequest) -> tuple[str, l
     merge.merge(config, image.config)
     settings.check_config(config, request.version)
     settings.check_endpoints(request.endpoints, request.version)
+    data_root = str(parts.layout.data_root)
     networks = networks_asked(parts.networks, host.network_mode, request.endpoints, config.mac_address or "")
     path, args = merge.command(config)
     if request.name:
         check_name(request.name)
-    points = mounts.mount_points(config, host, request.version, lambda other: containers.find(other).spec.mounts)
+    others: mounts.OthersMounts = lambda other: containers.find(other).spec.mounts  # noqa: E731
+    points = mounts.mount_points(config, host, request.version, others, data_root=data_root)
+    for point in points:
+        if point.type == "volume" and not point.name:  # in the row before it is made
+            point.name = new_name()
+            point.volume_labels = {**(point.volume_labels or {}), ANONYMOUS: ""}
 
     container_id = new_id()
     name = (request.name or generate_name(container_id, containers.name_taken)).removeprefix("/")
@@ -108,17 +114,24 @@ async def _make(containers: Containers, container: Container, image: Image) -> N
     volumes = [point for point in spec.mounts if point.type == "volume"]
     for point in volumes:
         volume = parts.volumes.create(point.name, point.volume_labels, point.volume_options, point.driver)
-        point.name, point.source = volume.name, volume.mountpoint
+        point.source = volume.mountpoint
     working_dir = spec.config.working_dir
     if volumes or working_dir not in ("", "/"):
-        await in_thread(_furnish, containers, spec, working_dir, volumes)
+        later = await in_thread(_furnish, containers, spec, working_dir, volumes)
+        async with parts.volumes.mounted(point.name for point in later):
+            if later:
+                await in_thread(_fill, containers, spec, later)
     containers.save(container)
     write_description(parts.layout, container)
 
 
-def _furnish(containers: Containers, spec: Spec, working_dir: str, volumes: list[MountPoint]) -> None:
-    """What needs the mounted root: the working directory (CRE8), and image content copied into empty volumes (CRE24)."""
+def _furnish(containers: Containers, spec: Spec, working_dir: str, volumes: list[MountPoint]) -> list[MountPoint]:
+    """What needs the mounted root: the working directory (CRE8), and image content copied into empty volumes (CRE24).
+
+    Returns the volumes that must be mounted before they are filled.
+    """
     parts = containers.parts
+    later = []
     with parts.rootfs.mounted(spec.id) as root:
         root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY)
         try:
@@ -130,10 +143,29 @@ def _furnish(containers: Containers, spec: Spec, working_dir: str, volumes: list
             for point in volumes:
                 if point.from_config and _is_file(root_fd, point.destination):
                     raise ServerError(f"cannot mount volume over existing file, file exists {point.destination}")
-                if not point.no_copy:
+                if point.no_copy:
+                    continue
+                if not parts.volumes.is_mounted_at_use(point.name):
                     parts.volumes.copy_up(point.name, root, point.destination)
+                elif _exists(root_fd, point.destination):
+                    later.append(point)
         finally:
             os.close(root_fd)
+    return later
+
+
+def _fill(containers: Containers, spec: Spec, volumes: list[MountPoint]) -> None:
+    with containers.parts.rootfs.mounted(spec.id) as root:
+        for point in volumes:
+            containers.parts.volumes.copy_up(point.name, root, point.destination)
+
+
+def _exists(root_fd: int, path: str) -> bool:
+    try:
+        os.close(open_in_root(root_fd, path, os.O_PATH))
+    except OSError:
+        return False
+    return True
 
 
 def _is_file(root_fd: int, path: str) -> bool:
@@ -152,16 +184,18 @@ async def discard(containers: Containers, container: Container) -> None:
     parts = containers.parts
     await in_thread(parts.rootfs.remove, container.id)
     await in_thread(parts.trash.discard, parts.layout.container(container.id))
-    containers.forget(container)
-    remove_anonymous_volumes(containers, container)
+    forget(containers, container, volumes=True)
 
 
-def remove_anonymous_volumes(containers: Containers, container: Container) -> None:
-    """The volumes that were made for this container alone; one that another container uses too stays."""
-    for point in container.spec.mounts:
-        if point.anonymous and point.name:
-            with suppress(Conflict):
-                containers.parts.volumes.remove(point.name, force=True, in_use=containers.volume_users)
+def forget(containers: Containers, container: Container, *, volumes: bool) -> None:
+    """Delete the row, and with ``volumes`` the anonymous volumes that were made for this container; one that another
+    container uses too stays. An engine that dies in the middle finds what is left of it in the database."""
+    parts = containers.parts
+    with parts.database.transaction():
+        containers.forget(container)
+        made = [point.name for point in container.spec.mounts if volumes and point.anonymous and point.name]
+        condemned = parts.volumes.condemn(name for name in made if not containers.volume_users(name))
+    parts.volumes.bury(condemned)
 
 
 def _find_image(containers: Containers, reference: str, platform: str | None) -> tuple[Image, list[str]]:

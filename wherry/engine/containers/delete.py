@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from wherry.api.errors import Conflict, NotFound, ServerError
 from wherry.engine.blocking import in_thread
 from wherry.engine.containers.container import Container
-from wherry.engine.containers.create import remove_anonymous_volumes
+from wherry.engine.containers.create import forget
 from wherry.engine.containers.kill import kill_run
 from wherry.engine.containers.registry import Containers
 from wherry.engine.containers.restart import cancel_restart
@@ -91,10 +91,11 @@ async def _remove(containers: Containers, container: Container, volumes: bool) -
     if containers.by_id(container.id) is not container:
         raise NotFound(f"No such container: {container.id}")
     container.state.removing = True
+    container.state.remove_volumes = volumes
     try:
         containers.save(container)
         await in_thread(_take_away, containers, container)
-        containers.forget(container)
+        forget(containers, container, volumes=volumes)
     except Exception as error:
         container.state.removing = False
         container.state.dead = True
@@ -106,8 +107,6 @@ async def _remove(containers: Containers, container: Container, volumes: bool) -
     try:
         if containers.parts.images.find(container.spec.image_id) is None:
             containers.parts.images.collect()
-        if volumes:
-            remove_anonymous_volumes(containers, container)
     except Exception:
         log.exception("what %s used could not be removed", container.short_id)
     container.output.end()

@@ -23,6 +23,7 @@ from wherry.engine.containers.registry import Containers
 from wherry.engine.containers.restart import next_delay, should_restart
 from wherry.engine.containers.run import Run
 from wherry.engine.containers.shm import release_shared_memory
+from wherry.engine.containers.volumes import announce_unmount, release_volumes
 from wherry.engine.oci.conmon import oom_marked
 from wherry.engine.oci.errors import RuntimeFailure
 from wherry.engine.oci.process import start_time
@@ -80,6 +81,7 @@ async def _end_run(containers: Containers, container: Container, run: Run, code:
         state.oom_killed = oom_marked(run.bundle) or containers.cgroup(container).oom_killed()
     with _told(container):
         await disconnect(containers, container)
+    announce_unmount(containers, container)
     ran_for = max(0, time.time_ns() - state.started_at)
     container.run = None
     health.end(container)
@@ -123,6 +125,8 @@ async def clean_up(containers: Containers, container: Container, bundle: Path) -
         await containers.runtime(container).delete(container.id, force=True)
     with _told(container):
         await in_thread(containers.parts.rootfs.unmount, container.id)
+    with _told(container):
+        await release_volumes(containers, container)
     with _told(container):
         release_shared_memory(containers, container)
     await in_thread(shutil.rmtree, bundle, ignore_errors=True)

@@ -33,7 +33,8 @@ async def _view(containers: Containers, container: Container) -> AsyncIterator[R
             if container.run is run:
                 yield view
                 return
-    async with _mounted(containers, container) as merged:
+    names = [point.name for point in container.spec.mounts if point.type == "volume"]
+    async with _mounted(containers, container) as merged, containers.parts.volumes.mounted(names):
         with await in_thread(stopped_view, merged, container.spec.mounts, read_only=read_only) as view:
             yield view
 

@@ -15,6 +15,7 @@ from msgspec import UNSET, UnsetType
 from wherry.api.errors import BadRequest, NotFound, ServerError
 from wherry.api.models.containers import ContainerConfig, HostConfig, Mount
 from wherry.engine.containers.container import MountPoint
+from wherry.engine.containers.propagation import within
 
 T = TypeVar("T")
 
@@ -39,8 +40,12 @@ def mount_points(
     host: HostConfig,
     version: tuple[int, int],
     others: OthersMounts = lambda reference: (),
+    *,
+    data_root: str = "",
 ) -> list[MountPoint]:
     """Every mount that the request asks for, checked; volumes have their names, not yet their directories.
+
+    ``data_root`` is the engine's own: binds that show it propagate, so that none keeps a mount in there alive.
 
     Raises ``BadRequest`` (or ``ServerError`` where the reference answers so) for what cannot be mounted, and what
     ``others`` raises for an unknown container of VolumesFrom.
@@ -50,6 +55,9 @@ def mount_points(
         _add(points, parse_bind(bind, host.volume_driver))
     for mount in host.mounts or []:
         _add(points, from_mount(mount, version))
+    for point in points:
+        if point.type == "bind":
+            _finish_bind(point, version, data_root)
     tmpfs = host.tmpfs if isinstance(host.tmpfs, dict) else None
     for destination, options in (tmpfs or {}).items():
         _check_destination(destination, _refuse_bare(destination))
@@ -75,13 +83,30 @@ def check_mounts(host: HostConfig, version: tuple[int, int]) -> None:
         from_mount(mount, version)
 
 
+def _finish_bind(point: MountPoint, version: tuple[int, int], data_root: str) -> None:
+    """What the version and the engine's own place have to say of a bind."""
+    if version >= (1, 44) and not point.read_only_below:
+        point.read_only_below = "try"
+    if data_root and (within(point.source, data_root) or within(data_root, point.source)):
+        if point.propagation_is_ours:
+            point.propagation = "rslave"
+        elif point.propagation not in ("rslave", "rshared"):
+            raise BadRequest(
+                'invalid mount config: must use either propagation mode "rslave" or "rshared" when mount source is '
+                f'within the daemon root, daemon root: "{data_root}", bind mount source: "{point.source}", '
+                f'propagation: "{point.propagation}"'
+            )
+
+
 def _volumes_from(text: str, others: OthersMounts) -> list[MountPoint]:
     """``container[:mode]``: the volumes and binds of another container, none of its tmpfs."""
     reference, colon, mode = text.partition(":")
     if not reference:
         raise ServerError(f"malformed volumes-from specification: '{text}'")
     if colon and not _valid_mode(mode):
-        raise ServerError(f"invalid mode for volumes-from: {mode}")
+        raise ServerError(f"invalid mode: {mode}")
+    if _parse_mode(mode) & (PROPAGATIONS | {"nocopy"}):  # the mounts are taken as they are
+        raise ServerError(f"invalid mode: {mode}")
     read_only = "ro" in mode.split(",")
     try:
         found = others(reference)
@@ -119,7 +144,7 @@ def parse_bind(text: str, driver: str = "") -> MountPoint:
         if "nocopy" in options:
             refuse("field VolumeOptions must not be specified")
         point.source = _clean(source)
-        point.propagation = propagation or "rprivate"
+        point.propagation, point.propagation_is_ours = propagation or "rprivate", not propagation
         point.create_source = True
         return point
     if propagation:
@@ -169,22 +194,39 @@ def _check_options(mount: Mount, version: tuple[int, int]) -> None:
         if version >= (1, 42):
             raise BadRequest(f'{kind.capitalize()}Options must not be specified on mount type "{mount.type or ""}"')
         setattr(mount, field, UNSET)
-    bind = _given(mount.bind_options)
+    bind, volume, tmpfs = _given(mount.bind_options), _given(mount.volume_options), _given(mount.tmpfs_options)
     if bind is not None and version < (1, 42):
         bind.create_mountpoint = UNSET
+    if bind is not None and version < (1, 44):
+        if bind.read_only_force_recursive:
+            raise BadRequest("BindOptions.ReadOnlyForceRecursive needs API v1.44 or newer")
+        bind.read_only_non_recursive = bind.read_only_force_recursive = UNSET
+    # Of versions that the engine does not speak: to overlook them would mount something else than was asked for.
+    if volume is not None and volume.subpath:
+        raise BadRequest("VolumeOptions.Subpath needs API v1.45 or newer")
+    if tmpfs is not None and tmpfs.options:
+        raise BadRequest("TmpfsOptions.Options needs API v1.46 or newer")
 
 
 def _fill_bind(point: MountPoint, mount: Mount, refuse: Callable[[str], NoReturn]) -> None:
     if not mount.source:
         refuse("field Source must not be empty")
     bind = _given(mount.bind_options)
-    point.propagation = (bind.propagation if bind else "") or "rprivate"
+    asked = (bind.propagation if bind else "") or ""
+    point.propagation, point.propagation_is_ours = asked or "rprivate", not asked
+    point.recursive = not (bind and bind.non_recursive)
     if point.propagation not in PROPAGATIONS:
         refuse(f"invalid propagation mode: {point.propagation}")
     if not mount.source.startswith("/"):
         refuse(f"invalid mount path: '{mount.source}' mount path must be absolute")
     point.source = _clean(mount.source)
     point.create_source = bool(bind and bind.create_mountpoint)
+    if bind and (bind.read_only_non_recursive or bind.read_only_force_recursive):
+        if bind.read_only_non_recursive and bind.read_only_force_recursive:
+            refuse("ReadOnlyNonRecursive and ReadOnlyForceRecursive exclude each other")
+        if not mount.read_only:
+            refuse("ReadOnlyNonRecursive and ReadOnlyForceRecursive need ReadOnly")
+        point.read_only_below = "no" if bind.read_only_non_recursive else "must"
     try:
         os.stat(point.source)
     except FileNotFoundError:

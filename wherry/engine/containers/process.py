@@ -11,6 +11,7 @@ from wherry.api.errors import BadRequest, Conflict, ServerError
 from wherry.api.models.containers import HostConfig
 from wherry.engine.containers.container import Container, MountPoint
 from wherry.engine.containers.merge import process_env
+from wherry.engine.containers.propagation import check_propagation
 from wherry.engine.containers.registry import Containers
 from wherry.engine.containers.shm import shared_memory
 from wherry.engine.oci.runtime import find_init
@@ -133,9 +134,25 @@ def _mount(point: MountPoint) -> OciMount:
         return OciMount("tmpfs", point.destination, "tmpfs", options if point.rw else [*options, "ro"])
     if point.type == "bind":
         _make_source(point)
-    elif not os.path.isdir(point.source):
+        return _bind(point, access)
+    if not os.path.isdir(point.source):
         raise ServerError(f"the volume {point.name} is gone: {point.source}")
-    return OciMount(point.source, point.destination, "bind", ["rbind", access, point.propagation or "rprivate"])
+    return OciMount(point.source, point.destination, "bind", ["rbind", access, "rprivate"])
+
+
+def _bind(point: MountPoint, access: str) -> OciMount:
+    propagation = point.propagation or "rprivate"
+    try:
+        check_propagation(point.source, propagation)
+    except ServerError:
+        if not point.propagation_is_ours:
+            raise
+        propagation = "rprivate"
+    if not point.rw and point.recursive and point.read_only_below in ("try", "must"):
+        access = "rro"
+    return OciMount(
+        point.source, point.destination, "bind", ["rbind" if point.recursive else "bind", access, propagation]
+    )
 
 
 def _make_source(point: MountPoint) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import sqlite3
 import time
+from collections.abc import Collection
 from contextlib import suppress
 
 from wherry.api.errors import Conflict, NotFound
@@ -74,6 +75,7 @@ async def recover(containers: Containers) -> None:
             _adopt(containers, container, run)
             await reconcile(containers, container)
     await strays.remove_files(containers, alive)
+    await parts.volumes.adopt(_volume_users(containers, alive))
     for container in rows:
         if container.state.removing or not _whole(containers, container):
             await _finish_removal(containers, container)
@@ -90,6 +92,15 @@ async def _end_build(containers: Containers, container: Container) -> None:
     """A step whose build ended with the engine that it was for: nobody will ask for its result."""
     with suppress(Conflict, NotFound):
         await delete(containers, container.id, volumes=True, force=True, link=False)
+
+
+def _volume_users(containers: Containers, alive: Collection[str]) -> dict[str, set[str]]:
+    users: dict[str, set[str]] = {}
+    for container in containers:
+        for point in container.spec.mounts:
+            if point.type == "volume" and container.id in alive:
+                users.setdefault(point.name, set()).add(container.id)
+    return users
 
 
 def _set_unknown_aside(containers: Containers) -> None:
@@ -132,6 +143,7 @@ async def _last_word(containers: Containers, container: Container) -> None:
 def _adopt(containers: Containers, container: Container, run: Run) -> None:
     state = container.state
     container.run = run
+    container.volumes_told = True
     state.running, state.restarting = True, False
     with suppress(OSError):
         state.paused = containers.cgroup(container).frozen()
@@ -177,7 +189,8 @@ async def _finish_removal(containers: Containers, container: Container) -> None:
     """A removal, or a create, that was cut off: nobody waits for the container any more."""
     try:
         if container.state.removing:
-            await remove_container(containers, container, volumes=container.host_config.auto_remove)
+            volumes = container.state.remove_volumes or container.host_config.auto_remove
+            await remove_container(containers, container, volumes=volumes)
         else:
             await discard(containers, container)
     except Exception as error:

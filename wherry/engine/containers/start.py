@@ -30,6 +30,7 @@ from wherry.engine.containers.process import Prepared, prepare
 from wherry.engine.containers.registry import Containers
 from wherry.engine.containers.run import Run
 from wherry.engine.containers.settings import log_limits
+from wherry.engine.containers.volumes import acquire_volumes, announce_unmount
 from wherry.engine.oci.conmon import Attachment, launch
 from wherry.engine.oci.errors import RuntimeFailure
 from wherry.engine.oci.executable import check_executable
@@ -113,6 +114,7 @@ async def _begin(containers: Containers, container: Container) -> ApiError | Non
     except BaseException as error:
         if run is not None:
             run.close()
+        announce_unmount(containers, container)
         await _undo(containers, container, bundle)
         for name in State.__struct_fields__:
             setattr(state, name, getattr(before, name))
@@ -172,6 +174,7 @@ async def _launch(containers: Containers, container: Container, bundle: Path) ->
             root = parts.rootfs.mount(container.id)
         finally:
             await connecting
+        await acquire_volumes(containers, container)
         prepared: Prepared = await in_thread(prepare, containers, container, root)
         for warning in prepared.warnings:
             log.warning("%s: %s", container.short_id, warning)

@@ -8,6 +8,8 @@ import stat
 import uuid
 from pathlib import Path
 
+from wherry.engine.inroot import open_unmounted
+
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # A descriptor a level; what lies deeper is moved up to the tree's top, where it is met again later.
 _DEEPEST = 200
@@ -43,21 +45,19 @@ def remove_tree(parent_fd: int, name: str | bytes) -> None:
         if not stat.S_ISDIR(os.stat(name, dir_fd=parent_fd, follow_symlinks=False).st_mode):
             raise
     first: OSError | None = None
-    device = os.fstat(parent_fd).st_dev
     stack: list[_Level] = []
 
     def enter(directory: str | bytes, dir_fd: int) -> None:
         nonlocal first
         try:
-            fd = os.open(directory, _DIRECTORY, dir_fd=dir_fd)
+            fd = open_unmounted(dir_fd, directory, _DIRECTORY)
         except OSError as error:
+            if error.errno == errno.EXDEV:
+                error = OSError(errno.EBUSY, "something is mounted here", os.fsdecode(directory))
             first = first or error
             return
         below: list[bytes] = []
         stack.append((directory, fd, below))
-        if os.fstat(fd).st_dev != device:
-            first = first or OSError(errno.EBUSY, "something is mounted here", os.fsdecode(directory))
-            return
         with os.scandir(fd) as entries:
             for entry in list(entries):
                 if entry.is_dir(follow_symlinks=False):

@@ -1,7 +1,8 @@
-"""Volumes: directories that outlive containers, ``volumes/<name>/_data``. The driver is ``local``, without options.
+"""Volumes: directories that outlive containers, ``volumes/<name>/_data``. The driver is ``local``.
 
 A volume's row is written once its directory is there, and deleted before the directory goes to the trash; a ``pending``
-row of the volume's name covers the time between. Everything runs on the engine's loop except what is said to block.
+row of the volume's name covers the time between. What its options mount is mounted while somebody holds it
+(``mounting.py``). Everything runs on the engine's loop except what is said to block.
 """
 
 from __future__ import annotations
@@ -10,23 +11,28 @@ import logging
 import os
 import re
 import secrets
-import stat
-import subprocess
 import time
-import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import msgspec
 
-from wherry.api.errors import ApiError, BadRequest, Conflict, NotFound, NotImplementedYet
-from wherry.api.models.volumes import Volume, VolumeListResponse, VolumePruneResponse
+from wherry.api.errors import ApiError, BadRequest, Conflict, NotFound, ServerError
+from wherry.api.models.volumes import Volume, VolumeListResponse, VolumePruneResponse, VolumeUsageData
+from wherry.engine.blocking import in_thread
 from wherry.engine.events import Events
-from wherry.engine.inroot import open_in_root
+from wherry.engine.filters import check_keys, match_labels
+from wherry.engine.regexp import Patterns
 from wherry.engine.store.database import Database
 from wherry.engine.store.layout import Layout
+from wherry.engine.store.overlay import mounts_below
 from wherry.engine.store.rootfs import tree_size
 from wherry.engine.store.trash import Trash
+from wherry.engine.volumes import copyup
+from wherry.engine.volumes import options as local
+from wherry.engine.volumes.mounting import Mounting, detach
+from wherry.engine.volumes.quota import Quota
 
 log = logging.getLogger(__name__)
 
@@ -39,15 +45,17 @@ _PRUNE_FILTERS = frozenset({"label", "label!", "all"})
 InUse = Callable[[str], Collection[str]]
 """Gives the ids of the containers that a volume of this name is mounted in."""
 
-Filters = Mapping[str, Sequence[str]]
+Filters = Mapping[str, list[str]]
 
 
 class VolumeRow(msgspec.Struct, kw_only=True):
-    """``created`` is nanoseconds since the epoch; ``labels`` and ``options`` are as given, null included."""
+    """``created`` is nanoseconds since the epoch; ``labels`` and ``options`` are as given, null included; ``project`` is
+    that of the filesystem's quotas which holds the volume's size, 0 for none."""
 
     created: int
     labels: dict[str, str] | None = None
     options: dict[str, str] | None = None
+    project: int = 0
 
 
 class Volumes:
@@ -57,26 +65,39 @@ class Volumes:
         self._events = events
         self._trash = trash or Trash(layout)
         self._rows: dict[str, VolumeRow] = {}
+        self._mounting = Mounting(layout.volumes)
+        self._quota = Quota(layout.volumes)
+        self._pruning = False
 
     def recover(self) -> list[Path]:
         """At the engine's start: read the rows, finish what was under way, set unknown directories aside.
 
-        Returns where unknown directories went.
+        Returns where unknown directories went. What is mounted stays so until ``adopt``.
         """
         self._rows = {name: msgspec.json.decode(body, type=VolumeRow) for name, _, body in self._database.all(VOLUME)}
-        for name, _, _ in self._database.all(PENDING):
+        for name, _, body in self._database.all(PENDING):
             if name not in self._rows:
-                self._trash.discard(self._layout.volumes / name)
-            self._database.delete(PENDING, name)
+                self._bury(name, msgspec.json.decode(body, type=VolumeRow) if body else VolumeRow(created=0))
+            else:
+                self._database.delete(PENDING, name)
         lost = []
         for directory in list(self._layout.volumes.iterdir()):
             if directory.name not in self._rows:
+                detach(directory)
                 lost.append(self._trash.set_aside(directory))
-        for name in self._rows:
-            if not self.path(name).is_dir():
+        mounted = set(mounts_below(self._layout.volumes))  # not looked into: its server may not answer
+        for name, row in self._rows.items():
+            if str(self.path(name)) not in mounted and not self.path(name).is_dir():
                 log.error("volume %s has lost its directory: an empty one is made", name)
-                self._make(name)
+                self._make(name, row)
         return lost
+
+    async def adopt(self, users: Mapping[str, Collection[str]]) -> None:
+        """After ``recover``: what is mounted belongs to ``users``, the ids of the running containers by volume; what
+        nobody uses is unmounted."""
+        everyone = {name: users.get(name, ()) for name in self._rows if self._mount_options(name) is not None}
+        for name in self._mounting.adopt(everyone):
+            await self._mounting.release(name, "")
 
     def path(self, name: str) -> Path:
         """Where a volume's files are."""
@@ -94,27 +115,33 @@ class Volumes:
         """VolumeCreate; an existing one of the name is given back as it is. Without a name it is anonymous: 64 digits
         and the label that says so (CRE24). Event ``create``.
 
-        Raises ``BadRequest`` for a name, ``NotFound`` for a driver, ``NotImplementedYet`` for options.
+        Raises ``BadRequest`` for a name and for options, ``NotFound`` for a driver, ``ServerError``.
         """
-        if driver not in ("", "local"):
-            raise NotFound(
-                f'create {name}: error looking up volume plugin {driver}: plugin "{driver}" not found',
-            )
         if not name:
-            name = secrets.token_hex(32)
+            name = new_name()
             labels = {**(labels or {}), ANONYMOUS: ""}
+        if driver not in ("", "local"):
+            raise NotFound(f'create {name}: error looking up volume plugin {driver}: plugin "{driver}" not found')
         check_name(name)
         if name in self._rows:
             return self._shown(name)
-        if options:
-            raise NotImplementedYet("options of a volume are not there yet: local volumes without options work")
         row = VolumeRow(
             created=time.time_ns(),
             labels=None if labels is None else dict(labels),
             options=None if options is None else dict(options),
         )
-        self._database.put(PENDING, name, b"")
-        self._make(name)
+        try:
+            local.check(row.options or {}, quota=self._quota.supported if "size" in (row.options or {}) else False)
+        except BadRequest as error:
+            raise BadRequest(f"create {name}: {error.message}") from None
+        try:
+            if local.quota_size(row.options):
+                row.project = self._quota.new_project()
+            self._database.put(PENDING, name, msgspec.json.encode(row))
+            self._make(name, row)
+        except OSError as error:
+            self._bury(name, row)
+            raise ServerError(f"create {name}: error while creating volume data path: {error}") from error
         with self._database.transaction():
             self._database.put(VOLUME, name, msgspec.json.encode(row))
             self._database.delete(PENDING, name)
@@ -139,21 +166,32 @@ class Volumes:
     def list(self, filters: Filters | None = None, *, in_use: InUse) -> VolumeListResponse:
         """VolumeList, sorted by name. Raises ``BadRequest`` for filters."""
         filters = filters or {}
-        _check_filters(filters, _LIST_FILTERS)
+        check_keys(filters, _LIST_FILTERS)
         dangling = _boolean(filters, "dangling")
+        names, patterns = filters.get("name") or (), Patterns(filters.get("name") or ())
         chosen = []
         for name in sorted(self._rows):
-            row = self._rows[name]
             if dangling is not None and bool(in_use(name)) is dangling:
                 continue
-            if not _fits(filters, "driver", lambda value: value == "local"):
+            if filters.get("driver") and "local" not in filters["driver"]:
                 continue
-            if not _fits(filters, "name", lambda value, name=name: value in name):  # type: ignore[misc]
+            if names and name not in names and not patterns.search(name):
                 continue
-            if not _labels_match(filters.get("label", ()), row.labels or {}):
-                continue
-            chosen.append(self._shown(name))
+            if _labels_fit(filters, self._rows[name].labels or {}):
+                chosen.append(self._shown(name))
         return VolumeListResponse(volumes=chosen, warnings=None)
+
+    async def usage(self, *, in_use: InUse) -> list[Volume]:  # type: ignore[valid-type]
+        """The volumes without options, with the bytes they hold and the number of their containers (SystemDataUsage)."""
+        shown = []
+        for name in sorted(self._rows):
+            if name not in self._rows or self._rows[name].options:
+                continue
+            volume = self._shown(name)
+            size = await in_thread(tree_size, self.path(name))
+            volume.usage_data = VolumeUsageData(size=size, ref_count=len(in_use(name)))
+            shown.append(volume)
+        return shown
 
     def remove(self, name: str, *, force: bool = False, in_use: InUse) -> None:
         """VolumeDelete. Event ``destroy``. Raises ``NotFound`` (not with ``force``), ``Conflict`` while in use."""
@@ -165,79 +203,138 @@ class Volumes:
         if users:
             raise Conflict(f"remove {name}: volume is in use - [{', '.join(users)}]")
         with self._database.transaction():
-            self._database.delete(VOLUME, name)
-            self._database.put(PENDING, name, b"")
-        del self._rows[name]
-        self._trash.discard(self._layout.volumes / name)
-        self._database.delete(PENDING, name)
-        self._events.emit("volume", "destroy", name, {"driver": "local"})
+            condemned = self.condemn([name])
+        self.bury(condemned)
 
-    def prune(self, filters: Filters | None = None, *, in_use: InUse, named: bool = False) -> VolumePruneResponse:
-        """VolumePrune: the unused anonymous ones, or all unused with the filter ``all`` or ``named`` (API below 1.42).
+    def condemn(self, names: Iterable[str]) -> dict[str, VolumeRow]:
+        """The rows of volumes that nothing uses become those of removals, in the caller's transaction; ``bury`` them
+        when it is done. Names of no volume are passed over."""
+        condemned = {}
+        for name in names:
+            row = self._rows.pop(name, None)
+            if row is not None:
+                self._database.delete(VOLUME, name)
+                self._database.put(PENDING, name, msgspec.json.encode(row))
+                condemned[name] = row
+        return condemned
 
-        Event ``prune``. Blocks while it measures: few volumes, or a thread. Raises ``BadRequest`` for filters.
+    def bury(self, condemned: Mapping[str, VolumeRow]) -> None:
+        """Take condemned volumes away. Event ``destroy`` for each."""
+        for name, row in condemned.items():
+            self._bury(name, row)
+            self._events.emit("volume", "destroy", name, {"driver": "local"})
+
+    async def prune(self, filters: Filters | None = None, *, in_use: InUse, named: bool = False) -> VolumePruneResponse:
+        """VolumePrune: the unused anonymous ones, or all unused with the filter ``all`` or ``named`` (API below 1.42);
+        none with options, which hold no space of their own.
+
+        Event ``prune``. Raises ``BadRequest`` for filters, ``Conflict`` while another prune is under way.
         """
         filters = filters or {}
-        _check_filters(filters, _PRUNE_FILTERS)
-        named = named or bool(_boolean(filters, "all"))
+        check_keys(filters, _PRUNE_FILTERS)
+        named = _all(filters) or named
+        if self._pruning:
+            raise Conflict("a prune operation is already running")
+        self._pruning = True
         removed = []
         freed = 0
-        for name in sorted(self._rows):
-            labels = self._rows[name].labels or {}
-            unwanted = filters.get("label!", ())
-            if not named and ANONYMOUS not in labels:
-                continue
-            if not _labels_match(filters.get("label", ()), labels) or (unwanted and _labels_match(unwanted, labels)):
-                continue
-            size = 0 if in_use(name) else tree_size(self.path(name))
-            try:
-                self.remove(name, in_use=in_use)
-            except ApiError:
-                continue
-            removed.append(name)
-            freed += size
+        try:
+            for name in sorted(self._rows):
+                row = self._rows.get(name)
+                if row is None or row.options or in_use(name) or not (named or self.is_anonymous(name)):
+                    continue
+                if not _labels_fit(filters, row.labels or {}):
+                    continue
+                size = await in_thread(tree_size, self.path(name))
+                with suppress(ApiError):
+                    self.remove(name, in_use=in_use)
+                    removed.append(name)
+                    freed += size
+        finally:
+            self._pruning = False
         self._events.emit("volume", "prune", "", {"reclaimed": str(freed)})
-        return VolumePruneResponse(volumes_deleted=removed or None, space_reclaimed=freed)
+        return VolumePruneResponse(volumes_deleted=removed, space_reclaimed=freed)
+
+    # for containers
+
+    def is_mounted_at_use(self, name: str) -> bool:
+        """Whether the volume's options are a mount."""
+        return self._mount_options(name) is not None
+
+    async def acquire(self, name: str, holder: str) -> None:
+        """Have what the volume's options mount there for ``holder``. Raises ``ServerError``."""
+        mounts = self._mount_options(name)
+        if mounts is not None:
+            await self._mounting.acquire(name, mounts, holder)
+
+    async def release(self, name: str, holder: str) -> None:
+        """Give ``holder``'s claim up; after the last one's the volume is unmounted."""
+        await self._mounting.release(name, holder)
+
+    @asynccontextmanager
+    async def mounted(self, names: Iterable[str]) -> AsyncIterator[None]:
+        """The volumes mounted for the length of the block. Raises ``ServerError``."""
+        holder, held = secrets.token_hex(8), []
+        try:
+            for name in names:
+                if self.is_mounted_at_use(name):
+                    held.append(name)
+                    await self.acquire(name, holder)
+            yield
+        finally:
+            for name in held:
+                await self.release(name, holder)
 
     def copy_up(self, name: str, root: Path, destination: str) -> bool:
         """Fill an empty volume with what the image has at ``destination``, owner and mode included (CRE24). Blocks.
 
-        ``root`` is a mounted root filesystem in which nothing runs; False when the volume holds something already or
-        there is no such directory. All of it arrives, or nothing. Raises ``OSError``.
+        ``root`` is a mounted root filesystem in which nothing runs; a volume that is mounted at use must be mounted.
+        False when the volume holds something already or there is no such directory. All of it arrives, or nothing.
+        Raises ``OSError``.
         """
         target = self.path(name)
         if any(target.iterdir()):
             return False
-        root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            source = open_in_root(root_fd, destination, os.O_RDONLY | os.O_DIRECTORY)
-        except (FileNotFoundError, NotADirectoryError):
+        source = copyup.open_source(root, destination)
+        if source is None:
             return False
-        finally:
-            os.close(root_fd)
-        copy = self._layout.tmp / f"volume-{uuid.uuid4().hex[:16]}"
+        row = self._rows[name]
         try:
-            copy.mkdir()
-            if os.listdir(source):
-                _copy_tree(source, copy)
-            status = os.fstat(source)
-            os.chown(copy, status.st_uid, status.st_gid)
-            copy.chmod(stat.S_IMODE(status.st_mode))
-            os.rename(copy, target)  # over the empty directory
-        except BaseException:
-            self._trash.discard(copy)
-            raise
+            if local.mount_options(row.options) is not None:
+                copyup.copy_into(source, target)
+            else:
+                copyup.copy_over(source, target, self._layout.tmp, self._trash, lambda copy: self._assign(copy, row))
         finally:
             os.close(source)
         return True
 
     # parts
 
-    def _make(self, name: str) -> None:
+    def _mount_options(self, name: str) -> local.MountOptions | None:
+        row = self._rows.get(name)
+        return local.mount_options(row.options) if row is not None and row.options else None
+
+    def _make(self, name: str, row: VolumeRow) -> None:
         data = self.path(name)
         data.parent.mkdir(mode=0o701, exist_ok=True)
         data.mkdir(exist_ok=True)
         data.chmod(0o755)
+        self._assign(data, row)
+
+    def _assign(self, directory: Path, row: VolumeRow) -> None:
+        if row.project:
+            self._quota.limit(row.project, local.quota_size(row.options))
+            self._quota.assign(directory, row.project)
+
+    def _bury(self, name: str, row: VolumeRow) -> None:
+        """The end of a volume whose row is ``pending``."""
+        if local.mount_options(row.options) is not None:
+            self._mounting.forget(name)
+        self._trash.discard(self._layout.volumes / name)
+        if row.project:
+            with suppress(OSError):
+                self._quota.limit(row.project, 0)
+        self._database.delete(PENDING, name)
 
     def _shown(self, name: str) -> Volume:
         row = self._rows[name]
@@ -252,10 +349,17 @@ class Volumes:
         )
 
 
+def new_name() -> str:
+    """The name of an anonymous volume."""
+    return secrets.token_hex(32)
+
+
 def check_name(name: str) -> None:
     """Raises ``BadRequest`` for a name that no volume may have (CRE21)."""
     if len(name) == 1:
-        raise BadRequest("volume name is too short, names should be at least two alphanumeric characters")
+        raise BadRequest(
+            f"create {name}: volume name is too short, names should be at least two alphanumeric characters"
+        )
     if not _NAME.fullmatch(name) or len(name) > 255:
         raise BadRequest(
             f'create {name}: "{name}" includes invalid characters for a local volume name, only '
@@ -263,44 +367,32 @@ def check_name(name: str) -> None:
         )
 
 
-def _copy_tree(source: int, target: Path) -> None:
-    """Copy what is in the directory ``source``, links as links, owners, times and attributes kept."""
-    done = subprocess.run(
-        ["cp", "-a", "--reflink=auto", "--", f"/proc/self/fd/{source}/.", str(target)],
-        pass_fds=(source,),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        check=False,
+def _labels_fit(filters: Filters, labels: Mapping[str, str]) -> bool:
+    """All of ``label``, and not all of ``label!``."""
+    unwanted = filters.get("label!")
+    return match_labels(labels, {"label": filters.get("label") or []}) and not (
+        unwanted and match_labels(labels, {"label": unwanted})
     )
-    if done.returncode:
-        raise OSError(done.stderr.decode(errors="replace").strip() or f"cp ended with {done.returncode}")
-
-
-def _check_filters(filters: Filters, allowed: frozenset[str]) -> None:
-    for key in filters:
-        if key not in allowed:
-            raise BadRequest(f"invalid filter '{key}'")
 
 
 def _boolean(filters: Filters, key: str) -> bool | None:
-    values = filters.get(key)
-    if not values:
+    if key not in filters:
         return None
-    words = {"true": True, "1": True, "false": False, "0": False}
-    if len(values) != 1 or values[0] not in words:
-        raise BadRequest(f"invalid filter '{key}=[{' '.join(values)}]'")
-    return words[values[0]]
+    values = filters[key]
+    yes, no = bool({"1", "true"} & set(values)), bool({"0", "false"} & set(values))
+    if yes == no:
+        raise BadRequest(f"invalid filter '{key}=[{' '.join(values)}]'" if values else f"invalid filter '{key}'")
+    return yes
 
 
-def _fits(filters: Filters, key: str, test: Callable[[str], bool]) -> bool:
-    values = filters.get(key)
-    return not values or any(test(value) for value in values)
-
-
-def _labels_match(wanted: Iterable[str], labels: Mapping[str, str]) -> bool:
-    for label in wanted:
-        key, equals, value = label.partition("=")
-        if key not in labels or (equals and labels[key] != value):
-            return False
-    return True
+def _all(filters: Filters) -> bool:
+    """Whether a prune is to take named volumes too."""
+    values = filters.get("all") or ()
+    if len(values) > 1:
+        raise BadRequest(f"invalid filter 'all=[{' '.join(values)}]': only one value is expected")
+    for value in values:
+        if value in ("1", "t", "T", "TRUE", "true", "True"):
+            return True
+        if value not in ("0", "f", "F", "FALSE", "false", "False"):
+            raise BadRequest(f"invalid filter 'all': strconv.ParseBool: parsing \"{value}\": invalid syntax")
+    return False

@@ -19,6 +19,11 @@ async def list_volumes(engine: Engine, call: Call) -> object:
 
 async def create(engine: Engine, call: Call) -> object:
     body: VolumeCreateRequest = call.body or VolumeCreateRequest()
+    if body.cluster_volume_spec and call.version >= (1, 42):
+        raise Unavailable(
+            'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to '
+            "swarm and try again."
+        )
     return Answer(201, engine.volumes.create(body.name, body.labels, body.driver_opts, body.driver))
 
 
@@ -28,7 +33,7 @@ async def inspect(engine: Engine, call: Call) -> object:
 
 async def update(engine: Engine, call: Call) -> object:
     """Cluster volumes only, and there is no cluster."""
-    raise Unavailable("This node is not a swarm manager. Only cluster volumes can be updated.")
+    raise Unavailable("volume update only valid for cluster volumes, but swarm is unavailable")
 
 
 async def delete(engine: Engine, call: Call) -> None:
@@ -36,7 +41,8 @@ async def delete(engine: Engine, call: Call) -> None:
 
 
 async def prune(engine: Engine, call: Call) -> object:
-    return engine.volumes.prune(call.query.filters, in_use=engine.containers.volume_users, named=call.version < (1, 42))
+    in_use = engine.containers.volume_users
+    return await engine.volumes.prune(call.query.filters, in_use=in_use, named=call.version < (1, 42))
 
 
 HANDLERS = {
