@@ -81,6 +81,8 @@ async def _end_run(containers: Containers, container: Container, run: Run, code:
         state.oom_killed = oom_marked(run.bundle) or containers.cgroup(container).oom_killed()
     with _told(container):
         await disconnect(containers, container)
+    with _told(container):  # before anyone is answered: the next user of a volume finds it as the last one left it
+        await release_volumes(containers, container)
     announce_unmount(containers, container)
     ran_for = max(0, time.time_ns() - state.started_at)
     container.run = None

@@ -19,6 +19,7 @@ from wherry.engine.oci.seccomp import choose
 from wherry.engine.oci.spec import OciMount, SpecInput, build_spec, tmpfs_options
 from wherry.engine.oci.users import resolve_user
 
+_RESTRICTIONS = {os.ST_RDONLY: "ro", os.ST_NOSUID: "nosuid", os.ST_NODEV: "nodev", os.ST_NOEXEC: "noexec"}
 _FILES = ("resolv.conf", "hostname", "hosts")
 
 
@@ -128,19 +129,18 @@ def _mounts(container: Container) -> list[OciMount]:
 
 
 def _mount(point: MountPoint) -> OciMount:
-    access = "rw" if point.rw else "ro"
     if point.type == "tmpfs":
         options = tmpfs_options(point.tmpfs_options)
         return OciMount("tmpfs", point.destination, "tmpfs", options if point.rw else [*options, "ro"])
     if point.type == "bind":
         _make_source(point)
-        return _bind(point, access)
+        return _bind(point)
     if not os.path.isdir(point.source):
         raise ServerError(f"the volume {point.name} is gone: {point.source}")
-    return OciMount(point.source, point.destination, "bind", ["rbind", access, "rprivate"])
+    return OciMount(point.source, point.destination, "bind", ["rbind", *_restrictions(point), "rprivate"])
 
 
-def _bind(point: MountPoint, access: str) -> OciMount:
+def _bind(point: MountPoint) -> OciMount:
     propagation = point.propagation or "rprivate"
     try:
         check_propagation(point.source, propagation)
@@ -148,11 +148,24 @@ def _bind(point: MountPoint, access: str) -> OciMount:
         if not point.propagation_is_ours:
             raise
         propagation = "rprivate"
+    if point.recursive:
+        options = ["rbind", *_restrictions(point), propagation]
+    else:  # the "r" of "rprivate" would make crun's bind recursive
+        options = ["bind", *_restrictions(point), propagation.removeprefix("r")]
     if not point.rw and point.recursive and point.read_only_below in ("try", "must"):
-        access = "rro"
-    return OciMount(
-        point.source, point.destination, "bind", ["rbind" if point.recursive else "bind", access, propagation]
-    )
+        options.append("rro")
+    return OciMount(point.source, point.destination, "bind", options)
+
+
+def _restrictions(point: MountPoint) -> list[str]:
+    """What the mount forbids: also what the one that its source is on does, which crun would take off."""
+    try:
+        flags = os.statvfs(point.source).f_flag
+    except OSError:
+        flags = 0
+    if not point.rw:
+        flags |= os.ST_RDONLY
+    return [word for flag, word in _RESTRICTIONS.items() if flags & flag]
 
 
 def _make_source(point: MountPoint) -> None:

@@ -40,6 +40,7 @@ DEADLINE = 60.0  # seconds that a mount may take
 class _Entry:
     holders: set[str] = field(default_factory=set)
     mounted: bool = False
+    remote: bool = True  # another machine may keep an unmount waiting; what was found at the start may be so
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     attempt: _Attempt | None = None
 
@@ -57,7 +58,7 @@ class Mounting:
         async with entry.lock:
             if not entry.mounted:
                 await self._mount(name, options, entry)
-                entry.mounted = True
+                entry.mounted, entry.remote = True, options.remote
             entry.holders.add(holder)
 
     async def release(self, name: str, holder: str) -> None:
@@ -69,7 +70,7 @@ class Mounting:
             entry.holders.discard(holder)
             if not entry.holders and entry.mounted:
                 entry.mounted = False
-                await in_thread(_unmount, self._path(name))
+                await in_thread(_unmount, self._path(name), lazily=entry.remote)
             if not entry.holders and self._entries.get(name) is entry and entry.attempt is None:
                 del self._entries[name]
 
@@ -182,7 +183,10 @@ def detach(directory: Path) -> None:
         umount_lazily(point)
 
 
-def _unmount(target: Path) -> None:
+def _unmount(target: Path, *, lazily: bool) -> None:
+    if lazily:
+        umount_lazily(target)
+        return
     try:
         umount(target)
     except OSError as error:
