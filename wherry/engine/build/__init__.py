@@ -1,0 +1,1 @@
+"""Building images from Dockerfiles, as moby's classic builder does it."""

@@ -1,0 +1,294 @@
+"""The steps of a stage, one function an instruction: looked up in the cache, else done, each with an image for its result."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from wherry.api.errors import BadRequest, ServerError
+from wherry.api.models.containers import ContainerConfig
+from wherry.engine import inroot
+from wherry.engine.blocking import in_thread
+from wherry.engine.build import copying
+from wherry.engine.build import run as containers_of_steps
+from wherry.engine.build.base import find_image
+from wherry.engine.build.sources import Source, Tree, combined
+from wherry.engine.build.state import Build, StageState
+from wherry.engine.containers.commit import STAGING_ERRORS, child_content, parent_content, stage_changes
+from wherry.engine.dockerfile import instructions as i
+from wherry.engine.dockerfile.configure import configure, environment, expanded, shell_of, working_directory
+from wherry.engine.images.config import InvalidConfig
+from wherry.engine.images.content import ContentError, free_space
+from wherry.engine.images.layers import StagedLayer
+from wherry.engine.store.rootfs import BUILD
+
+_URL = ("http://", "https://")
+
+
+async def step(build: Build, state: StageState, instruction: i.Instruction) -> None:
+    """One instruction; afterwards ``state`` is what it made. Raises ``ApiError``."""
+    env = environment(state.config)
+    expanded(instruction, {**build.args.besides(env), **env}, build.escape)
+    match instruction:
+        case i.Run():
+            await _run(build, state, instruction)
+        case i.Copy():
+            await _copy(build, state, instruction)
+        case i.Workdir():
+            await _workdir(build, state, instruction)
+        case i.Arg():
+            await _arg(build, state, instruction)
+        case _:
+            await _configure(build, state, instruction)
+    state.config.image = state.image_id
+
+
+# configuration alone
+
+
+async def _configure(build: Build, state: StageState, instruction: i.Instruction) -> None:
+    if isinstance(instruction, i.Healthcheck):
+        old = (state.config.healthcheck or None) and state.config.healthcheck.test
+        if old and old[0] != "NONE":
+            build.progress.say(f"Note: overriding previous HEALTHCHECK: [{' '.join(old)}]\n")
+    if isinstance(instruction, i.Maintainer):
+        state.author = instruction.name
+    said = configure(state.config, instruction, cmd_set=state.cmd_set)
+    if isinstance(instruction, i.Cmd):
+        state.cmd_set = state.cmd_set or bool(instruction.command)
+    await _note(build, state, said)
+
+
+async def _arg(build: Build, state: StageState, instruction: i.Arg) -> None:
+    for key, value in instruction.pairs:
+        build.args.declare(key, value)
+    said = " ".join(key if value is None else f"{key}={value}" for key, value in instruction.pairs)
+    await _note(build, state, f"ARG {said}")
+
+
+async def _note(build: Build, state: StageState, said: str) -> None:
+    """A step that only its place in the history tells."""
+    config = state.with_command([*shell_of(state.config), "#(nop) ", said])
+    if not await _cached(build, state, config):
+        await _commit(build, state, config, ())
+
+
+# files
+
+
+async def _workdir(build: Build, state: StageState, instruction: i.Workdir) -> None:
+    state.config.working_dir = working_directory(state.config.working_dir, instruction.path)
+    config = state.with_command([*shell_of(state.config), f"#(nop) WORKDIR {state.config.working_dir}"])
+    if await _cached(build, state, config):
+        return
+    async with _changed(build, state) as tree:
+        await in_thread(_make_directory, tree.root, state.config.working_dir)
+        await _commit(build, state, config, await tree.staged())
+
+
+def _make_directory(root: Path, path: str) -> None:
+    fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.close(inroot.make_directories(fd, inroot.clean(os.fsencode(path))))
+    except OSError as error:
+        raise ServerError(f"Cannot mkdir: {path} is not a directory") from error
+    finally:
+        os.close(fd)
+
+
+async def _copy(build: Build, state: StageState, instruction: i.Copy) -> None:
+    if instruction.refusal:
+        raise BadRequest(instruction.refusal)
+    for source in instruction.sources:
+        if source.startswith(_URL):
+            if not instruction.add:
+                raise BadRequest("COPY failed: source can't be a URL for COPY")
+            raise BadRequest(f"ADD failed: fetching {source} is not there: download it in a RUN, or copy the file")
+    async with _tree(build, instruction) as tree:
+        sources = await in_thread(_find, tree, instruction)
+        owner = f"--chown={instruction.chown}" if instruction.chown else ""
+        said = f"#(nop) {instruction.name} {owner}{combined(sources)} in {instruction.target} "
+        config = state.with_command([*shell_of(state.config), said])
+        if await _cached(build, state, config):
+            return
+        async with _changed(build, state) as changed:
+            await in_thread(_copy_all, build, state, instruction, tree, sources, changed.root)
+            await _commit(build, state, config, await changed.staged())
+
+
+def _find(tree: Tree, instruction: i.Copy) -> list[Source]:
+    name = instruction.name
+    found: list[Source] = []
+    try:
+        for wanted in instruction.sources:
+            found += tree.find(wanted)
+    except BadRequest as error:
+        raise BadRequest(f"{name} failed: {error.message}") from None
+    except OSError as error:
+        raise ServerError(f"{name} failed: {error}") from error
+    if not found:
+        raise BadRequest(f"{name} failed: no source files were specified")
+    if len(found) > 1 and not instruction.target.endswith("/"):
+        raise BadRequest(
+            f"When using {name} with more than one source file, the destination must be a directory and end with a /"
+        )
+    return found
+
+
+def _copy_all(
+    build: Build, state: StageState, instruction: i.Copy, tree: Tree, sources: Sequence[Source], root: Path
+) -> None:
+    owner: copying.Owner | None = (0, 0)
+    if instruction.chown:
+        owner = copying.parse_owner(root, instruction.chown)
+    elif instruction.source_image:
+        owner = None
+    plan = copying.CopyPlan(
+        sources=sources,
+        target=copying.target_path(state.config.working_dir, instruction.target),
+        owner=owner,
+        unpack=instruction.add,
+        max_bytes=free_space(build.containers.layout),
+    )
+    copying.copy(tree, root, plan, build.cancelled)
+
+
+@asynccontextmanager
+async def _tree(build: Build, instruction: i.Copy) -> AsyncIterator[Tree]:
+    """Where a COPY takes its files from."""
+    if not instruction.source_image:
+        if build.context is None:
+            raise BadRequest(f"{instruction.name} failed: missing build context")
+        tree = Tree(build.context.root, owners=False, context=True, cancelled=build.cancelled)
+        try:
+            yield tree
+        finally:
+            tree.close()
+        return
+    name = instruction.source_image
+    try:
+        stage = build.stage(name)
+    except ServerError as error:
+        raise ServerError(f"invalid from flag value {name}: {error.message}") from None
+    if stage is not None:
+        image_id = stage.image_id
+    else:
+        try:
+            image_id = (await find_image(build, name, build.options.platform)).id
+        except (BadRequest, ServerError) as error:
+            raise type(error)(f"invalid from flag value {name}: {error.message}") from None
+    async with _mounted(build, image_id) as (_, root):
+        tree = Tree(root, owners=not instruction.chown, context=False, cancelled=build.cancelled)
+        try:
+            yield tree
+        finally:
+            tree.close()
+
+
+class _Changed:
+    """A tree above an image, to be changed."""
+
+    def __init__(self, build: Build, name: str, root: Path) -> None:
+        self._build = build
+        self._name = name
+        self.root = root
+
+    async def staged(self) -> list[StagedLayer]:
+        """What was changed, as a layer."""
+        try:
+            return await stage_changes(self._build.containers, self._name, ())
+        except STAGING_ERRORS as error:
+            raise ServerError(f"failed to export image: {error}") from error
+
+
+@asynccontextmanager
+async def _changed(build: Build, state: StageState) -> AsyncIterator[_Changed]:
+    async with _mounted(build, state.image_id) as (name, root):
+        yield _Changed(build, name, root)
+
+
+@asynccontextmanager
+async def _mounted(build: Build, image_id: str) -> AsyncIterator[tuple[str, Path]]:
+    """(name, path) of an image's files, which may be changed; gone at the end of the block."""
+    parts = build.containers.parts
+    layers = parts.images.by_id(image_id).layer_ids if image_id else ()
+    name = BUILD + uuid.uuid4().hex
+    with parts.images.using(layers):
+        try:
+            await in_thread(parts.rootfs.prepare, name, layers)
+            yield name, await in_thread(parts.rootfs.mount, name)
+        except FileNotFoundError as error:
+            raise ServerError(f"the files of {image_id} cannot be mounted: {error}") from error
+        finally:
+            await in_thread(parts.rootfs.remove, name)
+
+
+# commands
+
+
+async def _run(build: Build, state: StageState, instruction: i.Run) -> None:
+    if instruction.refusal:
+        raise BadRequest(instruction.refusal)
+    command = instruction.resolved(shell_of(state.config))
+    args = build.args.besides(environment(state.config))
+    known_by = command
+    if args:
+        shown = sorted(f"{key}={value}" for key, value in args.items() if build.args.shown(key))
+        known_by = [f"|{len(shown)}", *shown, *command]
+    config = state.with_command(known_by)
+    if known_by:
+        config.entrypoint = None
+    if await _cached(build, state, config):
+        return
+    if not state.image_id:
+        shown_command = json.dumps(command[0] if command else "")
+        raise ServerError(f"exec: {shown_command}: executable file not found in $PATH: FROM scratch holds no files yet")
+    env = [*(state.config.env or []), *(f"{key}={value}" for key, value in args.items())]
+    container = await containers_of_steps.run(build, state.config, command, env)
+    try:
+        destinations = [point.destination for point in build.containers.find(container).spec.mounts]
+        staged = await stage_changes(build.containers, container, destinations)
+    except STAGING_ERRORS as error:
+        raise ServerError(f"cannot commit container {container}: {error}") from error
+    await _commit(build, state, config, staged, container=container)
+
+
+# results
+
+
+async def _cached(build: Build, state: StageState, config: ContainerConfig) -> bool:
+    found = await build.cache.find(state.image_id, config)
+    if found is None:
+        return False
+    build.progress.say(" ---> Using cache\n")
+    state.image_id = found
+    return True
+
+
+async def _commit(
+    build: Build, state: StageState, known_by: ContainerConfig, staged: Sequence[StagedLayer], *, container: str = ""
+) -> None:
+    """The step's image becomes the stage's."""
+    images = build.containers.parts.images
+    base = await parent_content(images, state.image_id)
+    if state.image_id and not base:
+        raise ServerError(f"the image {state.short_id} of the step before was removed meanwhile")
+    below = images.by_id(state.image_id).file.diff_ids if state.image_id else []
+    data = child_content(
+        base,
+        container=container,
+        author=state.author,
+        comment="",
+        config=state.config,
+        container_config=known_by,
+        diff_ids=[*below, *(layer.row.diff_id for layer in staged)],
+        empty=not staged,
+    )
+    try:
+        state.image_id = await images.commit(data, staged, parent=state.image_id, built=True)
+    except (InvalidConfig, ContentError, OSError) as error:
+        raise ServerError(f"failed to export image: {error}") from error
