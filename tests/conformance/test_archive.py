@@ -1,4 +1,4 @@
-"""HEAD, GET and PUT archive: semantics section 17."""
+"""HEAD, GET and PUT archive."""
 
 from __future__ import annotations
 
@@ -10,14 +10,29 @@ import json
 import lzma
 import stat
 import tarfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 
 from tests.support.engines import Engine
 from tests.support.http import Answer, Headers
+
+
+def content(engine: Engine, container: str, path: str) -> bytes:
+    answer = engine.http.get(f"/containers/{container}/archive", query={"path": path})
+    assert answer.status == 200, answer
+    with tarfile.open(fileobj=io.BytesIO(answer.body)) as tar:
+        extracted = tar.extractfile(tar.getmembers()[0])
+        assert extracted is not None
+        return extracted.read()
+
+
+DIRECTORY, SYMLINK, SETUID, STICKY = 1 << 31, 1 << 27, 1 << 23, 1 << 20
+
 
 DIRECTORY, SYMLINK, SETUID, STICKY = 1 << 31, 1 << 27, 1 << 23, 1 << 20
 
@@ -32,20 +47,7 @@ def head(engine: Engine, container: str, path: str) -> Any:
     return path_stat(answer.headers)
 
 
-def get(engine: Engine, container: str, path: str) -> dict[str, tarfile.TarInfo]:
-    answer = engine.http.get(f"/containers/{container}/archive", query={"path": path})
-    assert (answer.status, answer.headers["content-type"]) == (200, "application/x-tar"), answer
-    with tarfile.open(fileobj=io.BytesIO(answer.body)) as tar:
-        return {entry.name: entry for entry in tar}
-
-
-def content(engine: Engine, container: str, path: str) -> bytes:
-    answer = engine.http.get(f"/containers/{container}/archive", query={"path": path})
-    assert answer.status == 200, answer
-    with tarfile.open(fileobj=io.BytesIO(answer.body)) as tar:
-        extracted = tar.extractfile(tar.getmembers()[0])
-        assert extracted is not None
-        return extracted.read()
+DIRECTORY, SYMLINK, SETUID, STICKY = 1 << 31, 1 << 27, 1 << 23, 1 << 20
 
 
 def entry(name: str, **fields: Any) -> tarfile.TarInfo:
@@ -53,6 +55,20 @@ def entry(name: str, **fields: Any) -> tarfile.TarInfo:
     for field, value in fields.items():
         setattr(made, field, value)
     return made
+
+
+def get(engine: Engine, container: str, path: str) -> dict[str, tarfile.TarInfo]:
+    answer = engine.http.get(f"/containers/{container}/archive", query={"path": path})
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/x-tar"), answer
+    with tarfile.open(fileobj=io.BytesIO(answer.body)) as tar:
+        return {entry.name: entry for entry in tar}
+
+
+DIRECTORY, SYMLINK, SETUID, STICKY = 1 << 31, 1 << 27, 1 << 23, 1 << 20
+
+
+def put(engine: Engine, container: str, path: str, archive: bytes, **query: Any) -> Answer:
+    return engine.http.put(f"/containers/{container}/archive", query={"path": path} | query, body=archive, timeout=60)
 
 
 def tar_of(files: Mapping[str, bytes] | list[tuple[tarfile.TarInfo, bytes]]) -> bytes:
@@ -65,8 +81,8 @@ def tar_of(files: Mapping[str, bytes] | list[tuple[tarfile.TarInfo, bytes]]) -> 
     return out.getvalue()
 
 
-def put(engine: Engine, container: str, path: str, archive: bytes, **query: Any) -> Answer:
-    return engine.http.put(f"/containers/{container}/archive", query={"path": path} | query, body=archive, timeout=60)
+def tar_with(*entries: tuple[str, bytes, dict[str, Any]]) -> bytes:
+    return tar_of([(entry(name, **fields), data) for name, data, fields in entries])
 
 
 @pytest.mark.parametrize("method", ["HEAD", "GET", "PUT"])
@@ -81,6 +97,12 @@ def test_ARC1_path_is_required(engine: Engine, method: str) -> None:
 def test_ARC1_relative_paths_and_dots_stay_inside(engine: Engine) -> None:
     container = engine.create("true")
     for path in ("etc/passwd", "/etc/passwd", "../../../etc/passwd", "/bin/../../etc/passwd"):
+        assert content(engine, container, path).startswith(b"root:x:0:0:root:/root:/bin/sh\nuser:")
+
+
+def test_ARC1b_dots_do_not_leave(engine: Engine) -> None:
+    container = engine.create("true")
+    for path in ("/../../etc/passwd", "../etc/passwd", "/bin/../../../etc/passwd"):
         assert content(engine, container, path).startswith(b"root:x:0:0:root:/root:/bin/sh\nuser:")
 
 
@@ -116,6 +138,12 @@ def test_ARC3_missing(engine: Engine, method: str) -> None:
     if method == "GET":
         assert answer.message == "Could not find the file /nope in container box"
     assert engine.http.call(method, f"/containers/{container}/archive?path=/etc/passwd/").status in (404, 500)
+
+
+def test_ARC3c_a_file_is_no_directory(engine: Engine) -> None:
+    container = engine.create("true")
+    answer = engine.http.get(f"/containers/{container}/archive", query={"path": "/etc/passwd/"})
+    assert answer.status == (404 if engine.is_dockerd else 500) or answer.status == 500, answer
 
 
 def test_ARC4_names_in_the_archive(engine: Engine) -> None:
@@ -161,6 +189,18 @@ def test_ARC5_read_only(engine: Engine, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_ARC5d_tmpfs_of_a_running_container(engine: Engine) -> None:
+    container = engine.run_idle(HostConfig={"Tmpfs": {"/scratch": ""}})
+    engine.exec(container, "sh", "-c", "echo inside > /scratch/f")
+    answer = engine.http.get(f"/containers/{container}/archive", query={"path": "/scratch/f"})
+    if engine.is_dockerd:  # it looks at the files below the mount
+        assert answer.status == 404
+    else:
+        assert answer.status == 200
+        assert put(engine, container, "/scratch", tar_with(("g", b"x", {}))).status == 200
+        assert engine.exec(container, "cat", "/scratch/g")[1] == b"x"
+
+
 @pytest.mark.parametrize(
     "compress", [lambda data: data, gzip.compress, bz2.compress, lzma.compress], ids=["tar", "gz", "bz2", "xz"]
 )
@@ -176,6 +216,22 @@ def test_ARC6_empty_and_garbage(engine: Engine) -> None:
     assert put(engine, container, "/tmp", b"").status == 200
     answer = put(engine, container, "/tmp", b"this is no tar" * 100)
     assert answer.status in (400, 500)
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, lzma.compress, zstandard.compress], ids=["gz", "xz", "zst"])
+def test_ARC6ad_compressed_bodies(engine: Engine, compress: Any) -> None:
+    if engine.is_dockerd and compress is zstandard.compress:
+        return  # newer than 20.10
+    container = engine.create("true")
+    assert put(engine, container, "/tmp", compress(tar_with(("f", b"content", {})))).status == 200
+    assert content(engine, container, "/tmp/f") == b"content"
+
+
+@pytest.mark.parametrize(("body", "words"), [(b"x" * 14, "unexpected EOF"), (b"x" * 2000, "invalid tar header")])
+def test_ARC6c_garbage(engine: Engine, body: bytes, words: str) -> None:
+    container = engine.create("true")
+    answer = put(engine, container, "/tmp", body)
+    assert (answer.status, words in answer.message) == (500, True), answer
 
 
 def test_ARC7_absolute_names_and_links_stay_inside(engine: Engine) -> None:
@@ -217,6 +273,32 @@ def test_ARC7_replacing(engine: Engine) -> None:
     assert content(engine, container, "/tmp/d") == b"file"
 
 
+def test_ARC7b_names_outside(engine: Engine) -> None:
+    container = engine.create("true")
+    answer = put(engine, container, "/tmp", tar_with(("../../esc", b"x", {})))
+    assert (answer.status, '"../../esc" is outside of "/tmp"' in answer.message) == (500, True), answer
+
+
+def test_ARC7c_hard_links_outside(engine: Engine) -> None:
+    container = engine.create("true")
+    link = tar_with(("hard", b"", {"type": tarfile.LNKTYPE, "linkname": "../../etc/passwd"}))
+    answer = put(engine, container, "/tmp", link)
+    assert (answer.status, "invalid hardlink" in answer.message) == (500, True), answer
+
+
+def test_ARC7fg_no_replacing_of_directories(engine: Engine) -> None:
+    container = engine.create("true")
+    directory = tar_with(("d", b"", {"type": tarfile.DIRTYPE, "mode": 0o755}), ("f", b"file", {}))
+    assert put(engine, container, "/tmp", directory).status == 200
+    answer = put(engine, container, "/tmp", tar_with(("d", b"x", {})), noOverwriteDirNonDir=1)
+    assert answer.status == 500
+    assert 'cannot overwrite directory "/tmp/d" with non-directory "/tmp"' in answer.message
+    as_directory = tar_with(("f", b"", {"type": tarfile.DIRTYPE, "mode": 0o755}))
+    answer = put(engine, container, "/tmp", as_directory, noOverwriteDirNonDir=1)
+    assert answer.status == 500
+    assert 'cannot overwrite non-directory "/tmp/f" with directory "/tmp"' in answer.message
+
+
 def test_ARC8_owners(engine: Engine) -> None:
     container = engine.create("true", User="1000:50")
     assert put(engine, container, "/tmp", tar_of([(entry("f", uid=1234, gid=4321), b"x")])).status == 200
@@ -254,6 +336,26 @@ def test_ARC10_bind_mounts_are_seen_also_when_stopped(engine: Engine, tmp_path: 
     assert (tmp_path / "back").read_bytes() == b"to host"
 
 
+def test_ARC10b_volumes_of_a_stopped_container(engine: Engine) -> None:
+    container = engine.create("true", Volumes={"/data": {}})
+    assert put(engine, container, "/data", tar_with(("f", b"kept", {}))).status == 200
+    source = Path(engine.inspect(container)["Mounts"][0]["Source"])
+    assert (source / "f").read_bytes() == b"kept"
+    assert content(engine, container, "/data/f") == b"kept"
+
+
+def test_ARC11a_a_slow_copy_holds_up_nobody(wherry: Engine) -> None:
+    container = wherry.run("sh", "-c", "dd if=/dev/zero of=/big bs=1M count=64 2>/dev/null; echo ready; sleep 1000")
+    with wherry.open_logs(container, follow=1) as logs:
+        next(logs.frames())
+    with wherry.http.open("GET", f"/containers/{container}/archive?path=/big") as slow:
+        assert slow.status == 200
+        started = time.monotonic()
+        assert wherry.status(container) == "running"
+        assert wherry.http.post(f"/containers/{container}/stop?t=0").status == 204
+        assert time.monotonic() - started < 5
+
+
 def test_ARC12_events(engine: Engine) -> None:
     container = engine.create("true")
     put(engine, container, "/tmp", tar_of({"f": b"x"}))
@@ -261,6 +363,15 @@ def test_ARC12_events(engine: Engine) -> None:
     with engine.http.open("GET", "/events", query={"since": 1, "filters": {"container": [container]}}) as events:
         source = events.json_values()
         assert [next(source)["Action"] for _ in range(3)] == ["create", "extract-to-dir", "archive-path"]
+
+
+def test_ARC12b_a_look_is_no_event(engine: Engine) -> None:
+    container = engine.create("true")
+    assert engine.http.head(f"/containers/{container}/archive?path=/etc").status == 200
+    until = f"{time.time():.9f}"
+    filters = {"container": [container]}
+    with engine.http.open("GET", "/events", query={"since": 1, "until": until, "filters": filters}) as events:
+        assert [event["Action"] for event in events.json_values()] == ["create"]
 
 
 def test_ARC_large_file_both_ways(engine: Engine) -> None:

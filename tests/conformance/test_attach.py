@@ -1,7 +1,8 @@
-"""POST attach: semantics section 11."""
+"""POST attach."""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -9,9 +10,15 @@ import pytest
 from tests.support.engines import Engine
 from tests.support.http import Exchange, eventually
 
-RAW = "application/vnd.docker.raw-stream"
 MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
-STDIN: dict[str, Any] = {"OpenStdin": True, "StdinOnce": True, "AttachStdin": True}
+
+
+RAW = "application/vnd.docker.raw-stream"
+
+
+def content_type(engine: Engine, *, tty: bool, upgrade: bool) -> str:
+    """ATT1; before API 1.42 always raw."""
+    return MULTIPLEXED if upgrade and not tty and not engine.is_dockerd else RAW
 
 
 def output(exchange: Exchange) -> dict[int, bytes]:
@@ -22,9 +29,11 @@ def output(exchange: Exchange) -> dict[int, bytes]:
     return streams
 
 
-def content_type(engine: Engine, *, tty: bool, upgrade: bool) -> str:
-    """ATT1; before API 1.42 always raw."""
-    return MULTIPLEXED if upgrade and not tty and not engine.is_dockerd else RAW
+STDIN: dict[str, Any] = {"OpenStdin": True, "StdinOnce": True, "AttachStdin": True}
+
+
+def tty_cat(engine: Engine) -> str:
+    return engine.run("sh", "-c", "stty -echo; echo ready; cat", Tty=True, OpenStdin=True)
 
 
 @pytest.mark.parametrize("tty", [False, True])
@@ -87,11 +96,33 @@ def test_ATT2_large_output_is_whole(engine: Engine) -> None:
     assert (len(seen[1]), seen[1].strip(b"\0"), seen[2]) == (160 * 65536, b"", b"end\n")
 
 
+def test_ATT2c_frames_are_small_and_in_the_order_written(engine: Engine) -> None:
+    script = "read go; head -c 100000 /dev/zero; usleep 100000; echo err >&2; usleep 100000; echo out"
+    container = engine.run("sh", "-c", script, OpenStdin=True)
+    with engine.attach(container) as attached:
+        attached.send(b"go\n")
+        seen = list(attached.frames())
+    assert max(len(data) for _, data in seen) <= 32 << 10
+    assert sum(len(data) for stream, data in seen if stream == 1) == 100004
+    assert seen[-2:] == [(2, b"err\n"), (1, b"out\n")]
+
+
 def test_ATT3_errors_are_plain_text(engine: Engine) -> None:
     with engine.attach("nope") as refused:
         assert refused.status == 404
         assert refused.headers["content-type"] == RAW
         assert refused.read() == b"No such container: nope\r\n"
+
+
+def test_ATT3b_other_errors_are_plain_text_too(engine: Engine) -> None:
+    container = engine.run("cat", Tty=True, OpenStdin=True, name="frozen")
+    with engine.attach(container, detachKeys="ctrl-foo") as refused:
+        assert (refused.status, refused.read()[-2:]) == (400, b"\r\n")
+    assert engine.http.post(f"/containers/{container}/pause").status == 204
+    with engine.attach("frozen") as refused:
+        assert refused.status == 409
+        assert refused.headers["content-type"] == "application/vnd.docker.raw-stream"
+        assert refused.read() == b"container frozen is paused, unpause the container before attach\r\n"
 
 
 def test_ATT4_nothing_is_lost_before_the_start(engine: Engine) -> None:
@@ -109,6 +140,14 @@ def test_ATT4_attach_to_an_exited_container_holds_until_the_next_run(engine: Eng
         assert attached.status == 101
         engine.start(container)
         assert output(attached)[1] == b"again\n"
+
+
+def test_ATT4b_attach_to_an_ended_container_holds(engine: Engine) -> None:
+    container = engine.run("true")
+    engine.wait(container)
+    with engine.attach(container) as attached:
+        assert attached.status == 101
+        assert not attached.at_end(within=0.5)
 
 
 def test_ATT5_logs_and_stream(engine: Engine) -> None:
@@ -208,10 +247,6 @@ def test_ATT6_abrupt_close_ends_stdin_once(engine: Engine) -> None:
     assert engine.wait(container) == 3
 
 
-def tty_cat(engine: Engine) -> str:
-    return engine.run("sh", "-c", "stty -echo; echo ready; cat", Tty=True, OpenStdin=True)
-
-
 @pytest.mark.parametrize(
     ("query", "keys"),
     [
@@ -285,6 +320,21 @@ def test_ATT10_a_lost_client_leaves_the_container_alone(engine: Engine) -> None:
     with engine.attach(container) as attached:
         attached.send(b"it\n")
         assert next(attached.frames()) == (1, b"got it\n")
+
+
+def test_ATT10a_many_lost_clients_leave_nothing(wherry: Engine) -> None:
+    container = wherry.run("sh", "-c", "while read line; do echo got $line; done", OpenStdin=True)
+    open_files = f"/proc/{wherry.pid}/fd"
+    with wherry.attach(container) as attached:
+        attached.send(b"warm\n")
+        next(attached.frames())
+    before = len(os.listdir(open_files))
+    for _ in range(20):
+        wherry.attach(container).close()
+    with wherry.attach(container) as attached:
+        attached.send(b"it\n")
+        assert next(attached.frames()) == (1, b"got it\n")
+    eventually(lambda: len(os.listdir(open_files)) <= before + 2, what="connections given back")
 
 
 def test_ATT11_event(engine: Engine) -> None:

@@ -1,4 +1,4 @@
-"""GET /events: semantics section 24."""
+"""GET /events."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def open_events(engine: Engine, **query: Any) -> Exchange:
 
 
 def test_EVT1_headers_at_once_and_fields(engine: Engine) -> None:
-    with open_events(engine) as events:
+    with open_events(engine, filters={"type": ["container"], "event": ["create"]}) as events:
         assert events.headers["content-type"] == "application/json"
         started = time.time_ns()
         container = engine.create("true", name="watched", Labels={"colour": "red"})
@@ -29,6 +29,33 @@ def test_EVT1_headers_at_once_and_fields(engine: Engine) -> None:
     assert event["time"] == event["timeNano"] // 10**9
     # EVT2
     assert event["Actor"]["Attributes"] == {"colour": "red", "image": "busybox", "name": "watched"}
+
+
+def test_N2c_events_name_without_a_slash(engine: Engine) -> None:
+    container = engine.create("true", name="/slashed")
+    with engine.http.open("GET", "/events", query={"since": 1, "filters": {"container": [container]}}) as events:
+        assert next(events.json_values())["Actor"]["Attributes"]["name"] == "slashed"
+
+
+def test_EVT2a_attributes(engine: Engine) -> None:
+    container = engine.create("true", name="told", Labels={"k": "v"}, Image="busybox:latest")
+    with engine.http.open("GET", "/events", query={"since": 1, "filters": {"container": [container]}}) as events:
+        event = next(events.json_values())
+    assert event["Actor"]["Attributes"] == {"k": "v", "image": "busybox:latest", "name": "told"}
+    assert event["from"] == "busybox:latest"
+
+
+def test_EVT3d_only_the_newest_are_kept(engine: Engine) -> None:
+    container = engine.create("true", name="zz")
+    for number in range(260):
+        old, new = ("zz", "yy") if number % 2 == 0 else ("yy", "zz")
+        assert engine.http.post(f"/containers/{old}/rename?name={new}").status == 204
+    query = {"since": 1, "until": f"{time.time():.9f}"}
+    with engine.http.open("GET", "/events", query=query) as events:
+        seen = list(events.json_values())
+    assert len(seen) == 256
+    assert {event["Action"] for event in seen} == {"rename"}
+    assert seen[0]["id"] == container
 
 
 def test_EVT3_since_and_until(engine: Engine) -> None:
@@ -45,6 +72,15 @@ def test_EVT3_since_and_until(engine: Engine) -> None:
     answer = engine.http.get("/events?since=5&until=1")
     assert (answer.status, answer.message) == (400, "`since` time (5) cannot be after `until` time (1)")
     assert engine.http.get("/events?since=abc&until=1").status in (400, 500)
+
+
+def test_EVT4c_containers_by_the_beginning_of_a_name(engine: Engine) -> None:
+    one = engine.create("true", name="prefixed-one")
+    two = engine.create("true", name="other-two")
+    query = {"since": 1, "until": f"{time.time():.9f}", "filters": {"container": ["prefixed"]}}
+    with engine.http.open("GET", "/events", query=query) as events:
+        seen = {event["Actor"]["ID"] for event in events.json_values()}
+    assert (one in seen, two in seen) == (True, False)
 
 
 def test_EVT4_filters(engine: Engine) -> None:

@@ -1,4 +1,4 @@
-"""Exec: semantics section 22."""
+"""Exec: create, start, inspect."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.engines import Engine
 from tests.support.http import Exchange, eventually
+from tests.support.scenes import actions_so_far
 
 
 def create(engine: Engine, container: str, *command: str, **body: Any) -> str:
@@ -19,20 +20,31 @@ def create(engine: Engine, container: str, *command: str, **body: Any) -> str:
     return str(answer.json["Id"])
 
 
-def start(engine: Engine, exec_id: str, *, upgrade: bool = True, **body: Any) -> Exchange:
-    return engine.http.open("POST", f"/exec/{exec_id}/start", json=body, upgrade=upgrade)
-
-
 def inspect(engine: Engine, exec_id: str) -> Any:
     answer = engine.http.get(f"/exec/{exec_id}/json")
     assert answer.status == 200, answer
     return answer.json
 
 
+def start(engine: Engine, exec_id: str, *, upgrade: bool = True, **body: Any) -> Exchange:
+    return engine.http.open("POST", f"/exec/{exec_id}/start", json=body, upgrade=upgrade)
+
+
 def own_capabilities() -> int:
     """The capabilities that this machine has to give."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("CapBnd:")[1].split()[0], 16)
+
+
+def test_EXE1cd_paused_and_restarting(engine: Engine) -> None:
+    container = engine.run("sh", "-c", "exit 3", HostConfig={"RestartPolicy": {"Name": "always"}})
+    eventually(lambda: engine.inspect(container)["RestartCount"] >= 3)
+    eventually(lambda: engine.status(container) == "restarting")
+    answer = engine.http.post(f"/containers/{container}/exec", json={"Cmd": ["true"]})
+    assert answer.status == 409
+    idle = engine.run_idle()
+    assert engine.http.post(f"/containers/{idle}/pause").status == 204
+    assert engine.http.post(f"/containers/{idle}/exec", json={"Cmd": ["true"]}).status == 409
 
 
 def test_EXE1_refusals(engine: Engine) -> None:
@@ -43,6 +55,16 @@ def test_EXE1_refusals(engine: Engine) -> None:
     running = engine.run_idle()
     answer = engine.http.post(f"/containers/{running}/exec", json={"Cmd": []})
     assert (answer.status, answer.message) == (400, "No exec command specified")
+
+
+def test_EXE2e_headers_of_the_hijack(engine: Engine) -> None:
+    container = engine.run_idle()
+    made = engine.http.post(f"/containers/{container}/exec", json={"Cmd": ["true"], "AttachStdout": True}).json["Id"]
+    with engine.http.open("POST", f"/exec/{made}/start", json={}, upgrade=True) as running:
+        names = list(running.headers)
+    assert running.status == 101
+    assert names[:3] == ["content-type", "connection", "upgrade"]
+    assert {"api-version", "docker-experimental", "ostype", "server"} <= set(names)
 
 
 def test_EXE2_not_found(engine: Engine) -> None:
@@ -208,6 +230,13 @@ def test_EXE6_exit_code_is_there_at_the_end_of_the_stream(engine: Engine) -> Non
     container = engine.run_idle()
     for code in range(1, 6):
         assert engine.exec(container, "sh", "-c", f"echo x; exit {code}")[:2] == (code, b"x\n")
+
+
+def test_EXE7c_an_event_without_arguments(engine: Engine) -> None:
+    container = engine.run_idle()
+    engine.exec(container, "true")
+    seen = [a for a in actions_so_far(engine, container) if a.startswith("exec_")]
+    assert seen == ["exec_create: true ", "exec_start: true ", "exec_die"]
 
 
 def test_EXE7_a_lost_client_does_not_end_the_process(engine: Engine) -> None:

@@ -1,4 +1,4 @@
-"""GET /containers/{id}/json: semantics section 3."""
+"""GET /containers/{id}/json."""
 
 from __future__ import annotations
 
@@ -32,6 +32,13 @@ def test_INS1b_aliases_contain_the_short_id(engine: Engine) -> None:
         assert engine.http.delete("/networks/ins1").status == 204
 
 
+def test_INS2d_states_in_the_back_off(engine: Engine) -> None:
+    container = engine.run("sh", "-c", "exit 3", HostConfig={"RestartPolicy": {"Name": "always"}})
+    eventually(lambda: engine.inspect(container)["RestartCount"] >= 3)
+    state = eventually(lambda: (s := engine.state(container))["Status"] == "restarting" and s)
+    assert (state["Running"], state["Restarting"], state["Paused"], state["Pid"]) == (True, True, False, 0)
+
+
 def test_INS2_states(engine: Engine) -> None:
     container = engine.create("sh", "-c", "sleep 1000 & wait", HostConfig={"RestartPolicy": {"Name": "no"}})
     assert engine.status(container) == "created"
@@ -43,6 +50,17 @@ def test_INS2_states(engine: Engine) -> None:
     assert engine.http.post(f"/containers/{container}/kill").status == 204
     state = engine.state(container)
     assert (state["Status"], state["Running"], state["ExitCode"], state["Pid"]) == ("exited", False, 137, 0)
+
+
+def test_INS3b_a_start_clears_the_error(engine: Engine) -> None:
+    port = {"PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "18090"}]}}
+    holder = engine.run_idle(ExposedPorts={"80/tcp": {}}, HostConfig=port)
+    second = engine.create("sleep", "1000", ExposedPorts={"80/tcp": {}}, HostConfig=port)
+    assert engine.http.post(f"/containers/{second}/start").status == 500
+    assert "port is already allocated" in engine.state(second)["Error"]
+    assert engine.http.post(f"/containers/{holder}/kill").status == 204
+    engine.start(second)
+    assert engine.state(second)["Error"] == ""
 
 
 def test_INS3_error_of_the_last_start(engine: Engine) -> None:
@@ -81,6 +99,12 @@ def test_INS5_network_settings(engine: Engine) -> None:
     engine.http.post(f"/containers/{container}/kill")
     settings = engine.inspect(container)["NetworkSettings"]
     assert (settings["Ports"], settings["IPAddress"]) == ({}, "")
+
+
+def test_INS6c_restarts_by_hand_do_not_count(engine: Engine) -> None:
+    container = engine.run("sleep", "1000")
+    assert engine.http.post(f"/containers/{container}/restart?t=0").status == 204
+    assert engine.inspect(container)["RestartCount"] == 0
 
 
 def test_INS6_exec_ids_and_paths(engine: Engine) -> None:
@@ -122,3 +146,10 @@ def test_INS8_fields_that_others_forgot(engine: Engine) -> None:
     assert config["Healthcheck"] == {"Test": ["CMD", "true"], "Interval": 10**9}
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", details["Created"])
     assert {"Path", "Args", "RestartCount"} <= set(details)
+
+
+def test_NULcd_maps_and_lists_that_are_never_null(engine: Engine) -> None:
+    engine.create("true")
+    (listed,) = engine.http.get("/containers/json", query={"all": 1}).json
+    assert (listed["Ports"], listed["Mounts"], listed["Labels"]) == ([], [], {})
+    assert len(listed["Names"]) == 1

@@ -1,13 +1,22 @@
-"""GET /containers/json: semantics section 2."""
+"""GET /containers/json."""
 
 from __future__ import annotations
 
 import re
+import threading
+import time
 from typing import Any
 
 import pytest
 
 from tests.support.engines import Engine
+from tests.support.http import eventually
+
+
+def names(engine: Engine, **query: Any) -> list[str]:
+    answer = engine.http.get("/containers/json", query=query)
+    assert answer.status == 200, answer
+    return [container["Names"][0][1:] for container in answer.json]
 
 
 def listed(engine: Engine, **query: Any) -> list[str]:
@@ -51,6 +60,14 @@ def test_LST2_before_and_since(engine: Engine) -> None:
     assert (status, message) == expected
 
 
+def test_LST3a_the_limit_counts_what_is_shown(engine: Engine) -> None:
+    engine.wait(engine.run("true", name="ended"))
+    engine.create("true", name="newest")
+    assert names(engine, limit=1) == ["newest"]
+    assert names(engine, limit=1, filters={"status": ["exited"]}) == ["ended"]
+    assert names(engine, limit=1, all=1, filters={"exited": ["0"]}) == ["ended"]
+
+
 def test_LST4_accepted_keys(engine: Engine) -> None:
     for key in ("ancestor", "exited", "id", "isolation", "label", "name", "status", "health", "volume", "network"):
         values = {"exited": ["0"], "status": ["running"], "health": ["none"]}.get(key, ["x"])
@@ -76,6 +93,24 @@ def test_LST5_ids(engine: Engine) -> None:
     assert filtered(engine, id=[container[:12]], name=["other"]) == []
 
 
+def test_LST6c_networks_by_name_and_id(engine: Engine) -> None:
+    engine.run_idle(name="member")
+    engine.run_idle(name="apart", HostConfig={"NetworkMode": "none"})
+    network = engine.http.get("/networks/bridge").json["Id"]
+    for value in ("bridge", network):
+        assert names(engine, filters={"network": [value]}) == ["member"]
+    assert names(engine, filters={"network": ["nowhere"]}) == []
+
+
+def test_LST6d_volumes_by_name_source_and_place(engine: Engine) -> None:
+    engine.create("true", name="with", HostConfig={"Binds": ["listed-volume:/place", "/tmp:/bound"]})
+    engine.create("true", name="without")
+    for value in ("listed-volume", "/place", "/tmp", "/bound"):
+        assert names(engine, all=1, filters={"volume": [value]}) == ["with"]
+    engine.remove_all()
+    assert engine.http.delete("/volumes/listed-volume").status == 204
+
+
 def test_LST6_labels_all_and_others_any(engine: Engine) -> None:
     engine.create("true", name="both", Labels={"a": "1", "b": "2"})
     engine.create("true", name="single", Labels={"a": "1"})
@@ -95,6 +130,15 @@ def test_LST6_ancestor_and_volume(engine: Engine) -> None:
     assert filtered(engine, ancestor=["nosuch"]) == []
     assert filtered(engine, volume=["/mnt/here"]) == ["one"]
     assert filtered(engine, volume=["/elsewhere"]) == []
+
+
+def test_LST7d_health_and_tasks(engine: Engine) -> None:
+    engine.create("true", name="plain")
+    engine.run_idle(name="checked", Healthcheck={"Test": ["CMD", "true"], "Interval": 3600 * 10**9})
+    assert names(engine, all=1, filters={"health": ["starting"]}) == ["checked"]
+    assert names(engine, all=1, filters={"health": ["none"]}) == ["plain"]
+    assert names(engine, all=1, filters={"is-task": ["true"]}) == []
+    assert sorted(names(engine, all=1, filters={"is-task": ["false"]})) == ["checked", "plain"]
 
 
 def test_LST7_values_are_checked(engine: Engine) -> None:
@@ -164,6 +208,16 @@ def test_LST9_ports(engine: Engine) -> None:
     assert binding == {"HostIp": "127.0.0.1", "HostPort": str(shown[80]["PublicPort"])}
 
 
+def test_LST10bc_status_of_health_and_restarts(engine: Engine) -> None:
+    engine.run_idle(name="checked", Healthcheck={"Test": ["CMD", "true"], "Interval": 3600 * 10**9})
+    engine.run("sh", "-c", "exit 3", name="again", HostConfig={"RestartPolicy": {"Name": "always"}})
+    eventually(lambda: engine.inspect("again")["RestartCount"] >= 3)
+    eventually(lambda: engine.status("again") == "restarting")
+    shown = {c["Names"][0]: c["Status"] for c in engine.http.get("/containers/json").json}
+    assert re.fullmatch(r"Up .+ \(health: starting\)", shown["/checked"])
+    assert re.fullmatch(r"Restarting \(3\) .+ ago", shown["/again"])
+
+
 def test_LST10_status_words(engine: Engine) -> None:
     engine.create("true", name="never")
     engine.run_idle(name="up")
@@ -184,6 +238,20 @@ def test_LST11_size(engine: Engine) -> None:
     sized = engine.http.get("/containers/json?all=1&size=1").json[0]
     assert 50_000 <= sized["SizeRw"] < 80_000
     assert sized["SizeRootFs"] > 1_000_000 + sized["SizeRw"]
+
+
+def test_LST12a_a_list_waits_for_nobody(engine: Engine) -> None:
+    script = "trap '' TERM; echo ready; while :; do sleep 3600 & wait $!; done"
+    container = engine.run("sh", "-c", script, name="patient")
+    eventually(lambda: engine.logs(container)[0] == b"ready\n")
+    patient = threading.Thread(target=lambda: engine.http.post(f"/containers/{container}/stop?t=60", timeout=90))
+    patient.start()
+    time.sleep(0.1)
+    started = time.monotonic()
+    assert names(engine, size=1) == ["patient"]
+    assert time.monotonic() - started < 3
+    engine.http.post(f"/containers/{container}/kill")
+    patient.join()
 
 
 @pytest.mark.parametrize("count", [5])

@@ -1,4 +1,4 @@
-"""Routing, versions, headers, errors, parameters and JSON: semantics sections 0.1 to 0.4."""
+"""Routing, versions, headers, errors, parameters and JSON."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ import pytest
 from tests.support.engines import Engine
 from tests.support.http import Exchange
 
-COMMON_HEADERS = {"ostype": "linux", "docker-experimental": "false"}
-
 
 def maximum(engine: Engine) -> str:
     return "1.41" if engine.is_dockerd else "1.44"
@@ -19,6 +17,35 @@ def maximum(engine: Engine) -> str:
 
 def minimum(engine: Engine) -> str:
     return "1.12" if engine.is_dockerd else "1.24"
+
+
+COMMON_HEADERS = {"ostype": "linux", "docker-experimental": "false"}
+
+
+def create_raw(engine: Engine, body: bytes) -> tuple[int, str]:
+    answer = engine.http.post("/containers/create", body=body, headers={"Content-Type": "application/json"})
+    return answer.status, answer.json.get("message", "")
+
+
+def test_G6c_host_and_origin_are_ignored_on_the_unix_socket(engine: Engine) -> None:
+    headers = {"Host": "somewhere.else:99", "Origin": "http://evil.example"}
+    assert engine.http.get("/containers/json", headers=headers).status == 200
+
+
+def test_P3e_an_archive_may_have_any_content_type(engine: Engine) -> None:
+    container = engine.create("true")
+    for kind in ("text/plain", "application/x-tar", "nonsense"):
+        answer = engine.http.put(
+            f"/containers/{container}/archive?path=/tmp", body=b"\0" * 1024, headers={"Content-Type": kind}
+        )
+        assert answer.status == 200, (kind, answer)
+
+
+@pytest.mark.parametrize("verb", ["stop", "restart", "kill"])
+def test_E3a_unknown_containers_by_verb(engine: Engine, verb: str) -> None:
+    answer = engine.http.post(f"/containers/nope/{verb}")
+    assert (answer.status, "No such container: nope" in answer.message) == (404, True)
+    assert json.loads(answer.body) == {"message": answer.message}
 
 
 def test_G1_every_route_exists_with_and_without_version(engine: Engine) -> None:
@@ -230,11 +257,6 @@ def test_P4_chunked_request_body(engine: Engine) -> None:
     head = f"POST /v{engine.version}/containers/create HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n"
     head += "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
     assert b" 201 Created\r\n" in engine.http.raw(head.encode() + chunks)
-
-
-def create_raw(engine: Engine, body: bytes) -> tuple[int, str]:
-    answer = engine.http.post("/containers/create", body=body, headers={"Content-Type": "application/json"})
-    return answer.status, answer.json.get("message", "")
 
 
 def test_P5_unknown_fields_are_ignored_and_names_match_in_any_case(engine: Engine) -> None:

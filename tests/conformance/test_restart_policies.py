@@ -1,30 +1,21 @@
-"""Automatic removal and restart: semantics section 10."""
+"""Automatic removal and restart."""
 
 from __future__ import annotations
 
+import io
+import tarfile
+import time
 from typing import Any
 
 import pytest
 
 from tests.support.engines import Engine
 from tests.support.http import eventually
+from tests.support.scenes import actions, in_back_off
 
 
-def actions(engine: Engine, container: str, until: str) -> list[str]:
-    """What happened to the container and its networks, as the events tell it, up to an action."""
-    seen: list[str] = []
-    with engine.http.open(
-        "GET", "/events", query={"since": 1, "filters": {"type": ["container", "network"]}}
-    ) as events:
-        for event in events.json_values():
-            attributes = event["Actor"]["Attributes"]
-            if event["Type"] == "network" and attributes.get("container") == container:
-                seen.append(f"network {event['Action']}")
-            elif event["Type"] == "container" and event["Actor"]["ID"] == container:
-                seen.append(event["Action"])
-                if event["Action"] == until:
-                    return seen
-    raise AssertionError(f"{until} did not come: {seen}")
+def always(**more: Any) -> dict[str, Any]:
+    return {"RestartPolicy": {"Name": "always"}, **more}
 
 
 def policy(name: str, count: int = 0) -> dict[str, Any]:
@@ -54,6 +45,20 @@ def test_AUT1_exit_code_of_the_death(engine: Engine) -> None:
         assert attributes["execDuration"] == "0"
 
 
+def test_AUT2a_the_pause_doubles(engine: Engine) -> None:
+    container = engine.run("true", HostConfig=always())
+    eventually(lambda: engine.inspect(container)["RestartCount"] >= 4)
+    assert engine.http.delete(f"/containers/{container}?force=1").status == 204
+    filters = {"container": [container], "event": ["die", "start"]}
+    until = f"{time.time():.9f}"
+    with engine.http.open("GET", "/events", query={"since": 1, "until": until, "filters": filters}) as events:
+        seen = [(event["Action"], event["timeNano"] / 1e9) for event in events.json_values()]
+    assert [action for action, _ in seen[:8]] == ["start", "die"] * 4
+    pauses = [seen[i + 1][1] - seen[i][1] for i in (1, 3, 5)]
+    for pause, delay in zip(pauses, (0.1, 0.2, 0.4), strict=True):
+        assert delay * 0.95 <= pause < delay + 1.0, pauses
+
+
 def test_AUT2_on_failure_counts(engine: Engine) -> None:
     container = engine.run("sh", "-c", "echo run; exit 2", HostConfig=policy("on-failure", 2))
     eventually(lambda: engine.status(container) == "exited" and engine.inspect(container)["RestartCount"] == 2)
@@ -74,6 +79,15 @@ def test_AUT2_restarts_after_success_too(engine: Engine, name: str) -> None:
     eventually(lambda: engine.inspect(container)["RestartCount"] >= 2)
 
 
+def test_AUT3d_top_and_pause_in_the_back_off(engine: Engine) -> None:
+    container = in_back_off(engine)
+    words = f"Container {container} is restarting, wait until the container is running"
+    top = engine.http.get(f"/containers/{container}/top")
+    pause = engine.http.post(f"/containers/{container}/pause")
+    assert (top.status, top.message) == (409, words)
+    assert (pause.status, pause.message) == (409, words)
+
+
 def test_AUT3_while_restarting(engine: Engine) -> None:
     container = engine.run("sh", "-c", "exit 3", HostConfig=policy("always"))
     # From the fourth on the pause before an attempt is 0.8 s and more: time enough to look.
@@ -90,6 +104,66 @@ def test_AUT3_while_restarting(engine: Engine) -> None:
     assert (refused[0], words.lower() in refused[1].lower()) == (409, True)
     assert started.status == 304
     assert [(c["Id"], c["State"]) for c in listed] == [(container, "restarting")]
+
+
+def test_TOP4b_AUT3e_stats_in_the_back_off(engine: Engine) -> None:
+    container = in_back_off(engine)
+    top = engine.http.get(f"/containers/{container}/top")
+    seen = engine.http.get(f"/containers/{container}/stats", query={"stream": 0}).json
+    assert top.status == 409
+    assert (seen["read"], seen["memory_stats"], seen["pids_stats"]) == ("0001-01-01T00:00:00Z", {}, {})
+
+
+def test_AUT4a_a_failing_automatic_start_is_the_last(engine: Engine) -> None:
+    container = engine.create("/once", HostConfig=always())
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as tar:
+        script = b"#!/bin/sh\nrm /once\nexit 4\n"
+        entry = tarfile.TarInfo("once")
+        entry.mode, entry.size = 0o755, len(script)
+        tar.addfile(entry, io.BytesIO(script))
+    assert engine.http.put(f"/containers/{container}/archive?path=/", body=made.getvalue()).status == 200
+    engine.start(container)
+    eventually(lambda: engine.status(container) == "exited", what="the end of the attempts")
+    time.sleep(0.5)
+    state = engine.state(container)
+    assert (state["Status"], state["Running"], state["Restarting"]) == ("exited", False, False)
+    assert "/once" in state["Error"] or engine.is_dockerd
+
+
+def test_AUT5c_one_never_started_stays_so(engine: Engine) -> None:
+    container = engine.create("true", HostConfig=always())
+    time.sleep(0.3)
+    assert engine.status(container) == "created"
+
+
+def test_AUT6a_an_update_counts_at_the_next_exit(engine: Engine) -> None:
+    container = engine.run("sh", "-c", "read line; exit 3", OpenStdin=True, HostConfig=always())
+    answer = engine.http.post(f"/containers/{container}/update", json={"RestartPolicy": {"Name": "no"}})
+    assert answer.status == 200
+    with engine.attach(container) as attached:
+        attached.send(b"go\n")
+    assert engine.wait(container) == 3
+    time.sleep(0.3)  # longer than the first delay of a restart
+    details = engine.inspect(container)
+    assert (details["State"]["Status"], details["RestartCount"]) == ("exited", 0)
+
+
+def test_AUT6b_an_update_during_the_back_off_ends_it(engine: Engine) -> None:
+    container = in_back_off(engine)
+    answer = engine.http.post(f"/containers/{container}/update", json={"RestartPolicy": {"Name": "no"}})
+    assert answer.status == 200
+    # moby makes the attempt it waits for, and no other; to end the pause at once is as good.
+    eventually(lambda: engine.status(container) == "exited", within=5)
+    count = engine.inspect(container)["RestartCount"]
+    time.sleep(1.0)
+    details = engine.inspect(container)
+    assert (details["State"]["Status"], details["RestartCount"]) == ("exited", count)
+
+
+def test_CRE27a_the_engine_removes(engine: Engine) -> None:
+    container = engine.run("true", HostConfig={"AutoRemove": True})
+    eventually(lambda: engine.http.get(f"/containers/{container}/json").status == 404)
 
 
 def test_AUT_delete_of_a_restarting_container(engine: Engine) -> None:

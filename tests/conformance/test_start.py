@@ -1,4 +1,4 @@
-"""POST /containers/{id}/start: semantics section 4."""
+"""POST start."""
 
 from __future__ import annotations
 
@@ -21,6 +21,13 @@ def test_STA1_a_body_is_refused(engine: Engine) -> None:
     assert engine.http.raw(head.encode()).startswith(b"HTTP/1.1 400 ")
     assert engine.status(container) == "created"
     assert engine.http.post(f"/containers/{container}/start", json={}).status == 204
+
+
+def test_STA2c_a_removed_one_is_not_found(engine: Engine) -> None:
+    container = engine.create("true")
+    assert engine.http.delete(f"/containers/{container}").status == 204
+    answer = engine.http.post(f"/containers/{container}/start")
+    assert (answer.status, answer.message) == (404, f"No such container: {container}")
 
 
 def test_STA2_running_is_not_modified(engine: Engine) -> None:
@@ -89,6 +96,14 @@ def test_STA4_waits_at_a_failed_start(engine: Engine) -> None:
         assert engine.http.post(f"/containers/{container}/start").status == 400
         assert engine.wait(container) == 127
         assert not next_exit.at_end(within=0.3)
+
+
+def test_STA5a_a_start_by_hand_resets_the_count(engine: Engine) -> None:
+    policy = {"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 2}}
+    container = engine.run("sh", "-c", "usleep 300000; exit 3", HostConfig=policy)
+    eventually(lambda: engine.status(container) == "exited" and engine.inspect(container)["RestartCount"] == 2)
+    engine.start(container)
+    assert engine.inspect(container)["RestartCount"] == 0
 
 
 def test_STA5_manual_start_resets_the_restart_count(engine: Engine) -> None:

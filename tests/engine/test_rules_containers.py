@@ -1,5 +1,4 @@
-"""Create, list, inspect, update, rename, prune and events on Wherry's engine: what the conformance suite does not hold of
-semantics sections 1 to 3, 18, 19, 21 and 24."""
+"""Create, list, inspect, update, rename, prune and events on Wherry's engine: what the conformance suite does not hold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Health checks in running containers: semantics section 23."""
+"""Health checks in running containers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each verb says and does in each state of a container: semantics sections 4 to 10, 20 and 22."""
+"""What each verb says and does in each state of a container."""
 
 from __future__ import annotations
 

@@ -13,9 +13,13 @@ from typing import Any
 import anyio.from_thread
 
 import wherry
+from wherry.wire.frames import encode_frame
 from wherry.wire.http1 import Data, End, HttpError, Request, RequestParser
 
 Handler = Callable[["Peer", "Received"], None]
+INSPECT = {"Id": "abc", "Name": "/web", "State": {"Status": "running"}, "Config": {"Tty": False}, "NewField": 1}
+MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
+RAW = "application/vnd.docker.raw-stream"
 PING = {"Api-Version": "1.43", "Server": "Docker/24.0.9 (linux)", "Ostype": "linux"}
 
 
@@ -225,3 +229,18 @@ def client_of(colour: str, address: str, **options: Any) -> Iterator[Any]:
         Blocking(wherry.connect_async(address, **options), portal) as client,
     ):
         yield client
+
+
+FRAMES = encode_frame(1, b"one\n") + encode_frame(2, b"err\n") + encode_frame(1, b"two\n")
+
+
+def chunks(content_type: str | None, *pieces: bytes) -> Any:
+    """A route that answers with these chunks."""
+
+    def handler(peer: Peer, request: Received) -> None:
+        peer.chunked({"Content-Type": content_type} if content_type else None)
+        for piece in pieces:
+            peer.chunk(piece)
+        peer.chunk(b"")
+
+    return handler

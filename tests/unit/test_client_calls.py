@@ -8,35 +8,13 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from client_fake import FakeEngine, Peer, Received, client_of
+from client_fake import INSPECT, FakeEngine, Peer, Received, client_of
 
 import wherry
-
-INSPECT = {"Id": "abc", "Name": "/web", "State": {"Status": "running"}, "Config": {"Tty": False}, "NewField": 1}
-
-
-@pytest.fixture
-def fake(tmp_path: Path) -> Iterator[FakeEngine]:
-    fake = FakeEngine(tmp_path / "engine.sock")
-    fake.routes["GET /containers/web/json"] = (200, INSPECT)
-    yield fake
-    fake.close()
-
-
-@pytest.fixture(params=["sync", "async"])
-def colour(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def docker(fake: FakeEngine, colour: str) -> Iterator[Any]:
-    with client_of(colour, fake.url) as client:
-        yield client
 
 
 def test_a_value_is_a_model_with_unknown_fields_reachable(fake: FakeEngine, docker: Any) -> None:

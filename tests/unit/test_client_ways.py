@@ -24,19 +24,6 @@ FILES = Path(__file__).parent / "client_tls"
 MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
 
 
-@pytest.fixture
-def fake(tmp_path: Path) -> Iterator[FakeEngine]:
-    fake = FakeEngine(tmp_path / "engine.sock")
-    fake.routes["GET /containers/web/json"] = (200, {"Id": "abc"})
-    yield fake
-    fake.close()
-
-
-@pytest.fixture(params=["sync", "async"])
-def colour(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
 class TlsSocket:
     """A server's TLS connection; ``recv`` gives ``b""`` at the client's goodbye and sending goes on, as in Go."""
 

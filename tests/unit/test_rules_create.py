@@ -1,4 +1,4 @@
-"""What create checks and completes, without a machine: semantics section 1."""
+"""What create checks and completes, without a machine."""
 
 from __future__ import annotations
 

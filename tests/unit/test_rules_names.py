@@ -1,4 +1,4 @@
-"""Platforms, security options, names and ids: semantics sections 0.4 and 1."""
+"""Platforms, security options, names and ids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Durations, times, filters and the matching of events, without a machine: semantics sections 2, 21, 23 and 24."""
+"""Durations, times, filters and the matching of events, without a machine."""
 
 from __future__ import annotations
 

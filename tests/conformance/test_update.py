@@ -1,28 +1,16 @@
-"""Update, prune, and what is left of resize and rename: semantics sections 18 to 21."""
+"""POST update."""
 
 from __future__ import annotations
 
-import time
 from typing import Any
-
-import pytest
 
 from tests.support.engines import Engine
 from tests.support.http import Answer
+from tests.support.scenes import last_event
 
 
 def update(engine: Engine, container: str, **body: Any) -> Answer:
     return engine.http.post(f"/containers/{container}/update", json=body)
-
-
-def prune(engine: Engine, **filters: list[str]) -> Answer:
-    return engine.http.post("/containers/prune", query={"filters": filters} if filters else None)
-
-
-def last_event(engine: Engine, action: str, **filters: list[str]) -> Any:
-    query = {"since": 1, "until": f"{time.time():.9f}", "filters": {"event": [action], **filters}}
-    with engine.http.open("GET", "/events", query=query) as events:
-        return list(events.json_values())[-1]
 
 
 def test_UPD1a_UPD4a_nothing_to_update(engine: Engine) -> None:
@@ -125,88 +113,3 @@ def test_UPD4b_event(engine: Engine) -> None:
     assert update(engine, container, CpuShares=512).status == 200
     event = last_event(engine, "update", container=[container])
     assert event["Actor"]["Attributes"]["name"] == "updated"
-
-
-def test_RES1d_event(engine: Engine) -> None:
-    container = engine.run("sleep", "1000", Tty=True)
-    assert engine.http.post(f"/containers/{container}/resize?h=33&w=77").status == 200
-    attributes = last_event(engine, "resize", container=[container])["Actor"]["Attributes"]
-    assert (attributes["height"], attributes["width"]) == ("33", "77")
-
-
-def test_REN2c_event(engine: Engine) -> None:
-    container = engine.create("true", name="before")
-    assert engine.http.post(f"/containers/{container}/rename?name=after").status == 204
-    attributes = last_event(engine, "rename", container=[container])["Actor"]["Attributes"]
-    assert (attributes["oldName"], attributes["name"]) == ("/before", "after")
-
-
-def test_PRU1a_nothing_to_remove(engine: Engine) -> None:
-    answer = prune(engine)
-    assert (answer.status, answer.json) == (200, {"ContainersDeleted": None, "SpaceReclaimed": 0})
-
-
-@pytest.mark.parametrize(
-    ("filters", "message"),
-    [
-        ({"foo": ["1"]}, "nvalid filter 'foo'"),
-        ({"until": ["1", "2"]}, "more than one until filter specified"),
-        ({"until": ["abc"]}, 'failed to parse value as time or duration: "abc"'),
-    ],
-)
-def test_PRU1bcd_bad_filters(engine: Engine, filters: dict[str, list[str]], message: str) -> None:
-    answer = prune(engine, **filters)
-    if engine.is_dockerd and "until" in filters:  # 20.10: untyped
-        assert answer.status in (400, 500)
-    else:
-        assert (answer.status, message in answer.message) == (400, True), answer
-
-
-def test_PRU1e_until_in_its_forms(engine: Engine) -> None:
-    container = engine.create("true")
-    now = time.time()
-    for early in ("10m", "1h30m", str(int(now) - 100), "2020-01-01T00:00:00Z", "2020-01-01"):
-        assert prune(engine, until=[early]).json["ContainersDeleted"] is None, early
-    assert prune(engine, until=[str(int(now) + 100)]).json["ContainersDeleted"] == [container]
-
-
-def test_PRU2ab_what_does_not_run_is_removed(engine: Engine) -> None:
-    running = engine.run_idle(name="running")
-    frozen = engine.run_idle(name="frozen")
-    assert engine.http.post(f"/containers/{frozen}/pause").status == 204
-    created = engine.create("true", name="created")
-    ended = engine.run("sh", "-c", "dd if=/dev/zero of=/file bs=1000 count=50", name="ended")
-    engine.wait(ended)
-    answer = prune(engine).json
-    assert sorted(answer["ContainersDeleted"]) == sorted([created, ended])
-    assert answer["SpaceReclaimed"] >= 50_000
-    assert sorted(engine.containers()) == sorted([running, frozen])
-    attributes = last_event(engine, "prune", type=["container"])["Actor"]["Attributes"]
-    assert attributes == {"reclaimed": str(answer["SpaceReclaimed"])}
-    assert last_event(engine, "destroy", container=[ended])["Actor"]["ID"] == ended
-
-
-def test_PRU3a_labels(engine: Engine) -> None:
-    one = engine.create("true", Labels={"a": "1"})
-    two = engine.create("true", Labels={"a": "2"})
-    three = engine.create("true", Labels={"b": "1"})
-    assert prune(engine, label=["a=1"]).json["ContainersDeleted"] == [one]
-    assert prune(engine, **{"label!": ["a=2"], "label": ["b"]}).json["ContainersDeleted"] == [three]
-    assert prune(engine, **{"label!": ["a"]}).json["ContainersDeleted"] is None
-    assert prune(engine, **{"label!": ["c"]}).json["ContainersDeleted"] == [two]
-
-
-def test_REN2b_the_name_in_a_network(engine: Engine) -> None:
-    assert engine.http.post("/networks/create", json={"Name": "renaming"}).status == 201
-    try:
-        mode = {"NetworkMode": "renaming"}
-        engine.run_idle(name="before", HostConfig=mode)
-        other = engine.run_idle(HostConfig=mode)
-        ask = ("ping", "-c", "1", "-W", "5")
-        assert engine.exec(other, *ask, "before")[0] == 0
-        assert engine.http.post("/containers/before/rename?name=after").status == 204
-        assert engine.exec(other, *ask, "after")[0] == 0
-        assert engine.exec(other, *ask, "before")[0] != 0
-    finally:
-        engine.remove_all()
-        engine.http.delete("/networks/renaming")

@@ -1,4 +1,4 @@
-"""Pause, unpause, and what works meanwhile: semantics section 7, with the rules of other sections on paused containers."""
+"""Pause, unpause, and what works meanwhile."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from tests.support.engines import Engine
 from tests.support.http import Answer, eventually
 
 
+def post(engine: Engine, container: str, verb: str, **query: Any) -> Answer:
+    return engine.http.post(f"/containers/{container}/{verb}", query=query)
+
+
 def paused(engine: Engine, *command: str, **options: Any) -> str:
     container = engine.run(*command, **options) if command else engine.run_idle(**options)
     assert engine.http.post(f"/containers/{container}/pause").status == 204
     return container
-
-
-def post(engine: Engine, container: str, verb: str, **query: Any) -> Answer:
-    return engine.http.post(f"/containers/{container}/{verb}", query=query)
 
 
 def test_PAU1abd_refusals(engine: Engine) -> None:
@@ -46,6 +46,19 @@ def test_PAU1c_restarting(engine: Engine) -> None:
     assert answer.message == words
 
 
+def test_LST1c_LST10b_a_paused_container_in_the_list(engine: Engine) -> None:
+    container = paused(engine)
+    (listed,) = engine.http.get("/containers/json").json
+    assert (listed["Id"], listed["State"]) == (container, "paused")
+    assert re.fullmatch(r"Up .+ \(Paused\)", listed["Status"])
+
+
+@pytest.mark.parametrize("verb", ["pause", "unpause"])
+def test_PAU1e_unknown_containers(engine: Engine, verb: str) -> None:
+    answer = post(engine, "nope", verb)
+    assert (answer.status, answer.message) == (404, "No such container: nope")
+
+
 def test_PAU2abc_STA2a_ATT9a_refused_while_paused(engine: Engine) -> None:
     container = paused(engine, name="frozen")
     answer = post(engine, container, "start")
@@ -64,13 +77,6 @@ def test_INS2b_a_paused_container_is_a_running_one(engine: Engine) -> None:
     state = engine.state(container)
     assert (state["Status"], state["Running"], state["Paused"], state["Restarting"]) == ("paused", True, True, False)
     assert state["Pid"] > 0
-
-
-def test_LST1c_LST10b_a_paused_container_in_the_list(engine: Engine) -> None:
-    container = paused(engine)
-    (listed,) = engine.http.get("/containers/json").json
-    assert (listed["Id"], listed["State"]) == (container, "paused")
-    assert re.fullmatch(r"Up .+ \(Paused\)", listed["Status"])
 
 
 def test_PAU2d_TOP4c_top_while_paused(engine: Engine) -> None:
@@ -133,9 +139,3 @@ def test_PAU2k_restart_while_paused(engine: Engine) -> None:
     assert post(engine, container, "restart", t=1).status == 204
     state = engine.state(container)
     assert (state["Status"], state["Paused"]) == ("running", False)
-
-
-@pytest.mark.parametrize("verb", ["pause", "unpause"])
-def test_PAU1e_unknown_containers(engine: Engine, verb: str) -> None:
-    answer = post(engine, "nope", verb)
-    assert (answer.status, answer.message) == (404, "No such container: nope")

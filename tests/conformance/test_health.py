@@ -1,4 +1,4 @@
-"""Health checks, and what test_exec and test_events leave open: semantics sections 22 to 24."""
+"""Health checks."""
 
 from __future__ import annotations
 
@@ -9,15 +9,7 @@ import pytest
 
 from tests.support.engines import Engine
 from tests.support.http import eventually
-
-MS = 1_000_000
-
-
-def checked(engine: Engine, test: list[str], *command: str, interval: int = 300 * MS, **more: Any) -> str:
-    options: dict[str, Any] = {"Healthcheck": {"Test": test, "Interval": interval, "Retries": 2} | more}
-    if command:
-        return engine.run(*command, **options)
-    return engine.run_idle(**options)
+from tests.support.scenes import actions_so_far
 
 
 def health(engine: Engine, container: str) -> Any:
@@ -30,10 +22,14 @@ def becomes(engine: Engine, container: str, status: str) -> Any:
     )
 
 
-def actions(engine: Engine, container: str) -> list[str]:
-    query = {"since": 1, "until": f"{time.time():.9f}", "filters": {"container": [container]}}
-    with engine.http.open("GET", "/events", query=query) as events:
-        return [event["Action"] for event in events.json_values()]
+MS = 1_000_000
+
+
+def checked(engine: Engine, test: list[str], *command: str, interval: int = 300 * MS, **more: Any) -> str:
+    options: dict[str, Any] = {"Healthcheck": {"Test": test, "Interval": interval, "Retries": 2} | more}
+    if command:
+        return engine.run(*command, **options)
+    return engine.run_idle(**options)
 
 
 @pytest.mark.parametrize(
@@ -94,14 +90,14 @@ def test_HEA3b_output_and_log_are_bounded(engine: Engine) -> None:
 def test_HEA4a_probes_are_told_as_execs(engine: Engine) -> None:
     container = checked(engine, ["CMD", "true"])
     becomes(engine, container, "healthy")
-    seen = eventually(lambda: "exec_die" in (a := actions(engine, container)) and a)
+    seen = eventually(lambda: "exec_die" in (a := actions_so_far(engine, container)) and a)
     assert {"exec_create", "exec_start", "exec_die"} <= {action.partition(":")[0] for action in seen}
 
 
 def test_HEA4b_changes_are_told_once(engine: Engine) -> None:
     container = checked(engine, ["CMD", "true"], interval=150 * MS)
-    eventually(lambda: actions(engine, container).count("exec_die") >= 3)
-    assert [a for a in actions(engine, container) if a.startswith("health")] == ["health_status: healthy"]
+    eventually(lambda: actions_so_far(engine, container).count("exec_die") >= 3)
+    assert [a for a in actions_so_far(engine, container) if a.startswith("health")] == ["health_status: healthy"]
 
 
 def test_HEA4c_PAU2i_no_probes_while_paused(engine: Engine) -> None:
@@ -109,11 +105,11 @@ def test_HEA4c_PAU2i_no_probes_while_paused(engine: Engine) -> None:
     becomes(engine, container, "healthy")
     assert engine.http.post(f"/containers/{container}/pause").status == 204
     time.sleep(0.3)
-    before = actions(engine, container).count("exec_die")
+    before = actions_so_far(engine, container).count("exec_die")
     time.sleep(1.0)
-    assert actions(engine, container).count("exec_die") == before
+    assert actions_so_far(engine, container).count("exec_die") == before
     assert engine.http.post(f"/containers/{container}/unpause").status == 204
-    eventually(lambda: actions(engine, container).count("exec_die") > before)
+    eventually(lambda: actions_so_far(engine, container).count("exec_die") > before)
 
 
 def test_HEA4d_after_the_end_and_a_restart(engine: Engine) -> None:
@@ -124,61 +120,3 @@ def test_HEA4d_after_the_end_and_a_restart(engine: Engine) -> None:
     engine.start(container)
     assert health(engine, container)["Status"] == "starting"
     becomes(engine, container, "healthy")
-
-
-def test_EXE1cd_paused_and_restarting(engine: Engine) -> None:
-    container = engine.run("sh", "-c", "exit 3", HostConfig={"RestartPolicy": {"Name": "always"}})
-    eventually(lambda: engine.inspect(container)["RestartCount"] >= 3)
-    eventually(lambda: engine.status(container) == "restarting")
-    answer = engine.http.post(f"/containers/{container}/exec", json={"Cmd": ["true"]})
-    assert answer.status == 409
-    idle = engine.run_idle()
-    assert engine.http.post(f"/containers/{idle}/pause").status == 204
-    assert engine.http.post(f"/containers/{idle}/exec", json={"Cmd": ["true"]}).status == 409
-
-
-def test_EXE2e_headers_of_the_hijack(engine: Engine) -> None:
-    container = engine.run_idle()
-    made = engine.http.post(f"/containers/{container}/exec", json={"Cmd": ["true"], "AttachStdout": True}).json["Id"]
-    with engine.http.open("POST", f"/exec/{made}/start", json={}, upgrade=True) as running:
-        names = list(running.headers)
-    assert running.status == 101
-    assert names[:3] == ["content-type", "connection", "upgrade"]
-    assert {"api-version", "docker-experimental", "ostype", "server"} <= set(names)
-
-
-def test_EXE7c_an_event_without_arguments(engine: Engine) -> None:
-    container = engine.run_idle()
-    engine.exec(container, "true")
-    seen = [a for a in actions(engine, container) if a.startswith("exec_")]
-    assert seen == ["exec_create: true ", "exec_start: true ", "exec_die"]
-
-
-def test_EVT2a_attributes(engine: Engine) -> None:
-    container = engine.create("true", name="told", Labels={"k": "v"}, Image="busybox:latest")
-    with engine.http.open("GET", "/events", query={"since": 1, "filters": {"container": [container]}}) as events:
-        event = next(events.json_values())
-    assert event["Actor"]["Attributes"] == {"k": "v", "image": "busybox:latest", "name": "told"}
-    assert event["from"] == "busybox:latest"
-
-
-def test_EVT3d_only_the_newest_are_kept(engine: Engine) -> None:
-    container = engine.create("true", name="zz")
-    for number in range(260):
-        old, new = ("zz", "yy") if number % 2 == 0 else ("yy", "zz")
-        assert engine.http.post(f"/containers/{old}/rename?name={new}").status == 204
-    query = {"since": 1, "until": f"{time.time():.9f}"}
-    with engine.http.open("GET", "/events", query=query) as events:
-        seen = list(events.json_values())
-    assert len(seen) == 256
-    assert {event["Action"] for event in seen} == {"rename"}
-    assert seen[0]["id"] == container
-
-
-def test_EVT4c_containers_by_the_beginning_of_a_name(engine: Engine) -> None:
-    one = engine.create("true", name="prefixed-one")
-    two = engine.create("true", name="other-two")
-    query = {"since": 1, "until": f"{time.time():.9f}", "filters": {"container": ["prefixed"]}}
-    with engine.http.open("GET", "/events", query=query) as events:
-        seen = {event["Actor"]["ID"] for event in events.json_values()}
-    assert (one in seen, two in seen) == (True, False)
