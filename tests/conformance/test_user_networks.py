@@ -248,3 +248,42 @@ def test_links_on_the_default_bridge(tidy: Engine) -> None:
     answer = engine.http.post(f"/containers/{app}/start")
     assert answer.status == 500
     assert "Cannot link to a non running container: /web AS /app/shop" in answer.message
+
+
+def test_ipv6_networks(tidy: Engine) -> None:
+    engine = tidy
+    pool = {"Subnet": "fd00:213::/64"}
+    make(engine, "six", EnableIPv6=True, IPAM={"Config": [pool]})
+    shown = engine.http.get("/networks/six").json
+    assert shown["EnableIPv6"]
+    assert pool in shown["IPAM"]["Config"]
+    body = on("six", Aliases=["www"])
+    body["HostConfig"]["PortBindings"] = {"80/tcp": [{"HostIp": "", "HostPort": ""}]}
+    web = engine.run("httpd", "-f", "-p", "[::]:80", "-h", "/var/www", ExposedPorts={"80/tcp": {}}, **body)
+    fixed = engine.run_idle(name="fixed", **on("six", IPAMConfig={"IPv6Address": "fd00:213::77"}))
+    endpoint = networks_of(engine, web)["six"]
+    assert (endpoint["GlobalIPv6Address"], endpoint["GlobalIPv6PrefixLen"], endpoint["IPv6Gateway"]) == (
+        "fd00:213::2", 64, "fd00:213::1",
+    )  # fmt: skip
+    assert networks_of(engine, fixed)["six"]["GlobalIPv6Address"] == "fd00:213::77"
+    assert networks_of(engine, fixed)["six"]["IPAMConfig"] == {"IPv6Address": "fd00:213::77"}
+    assert engine.http.get("/networks/six").json["Containers"][fixed]["IPv6Address"] == "fd00:213::77/64"
+    assert "fd00:213::77\t" in engine.exec(fixed, "cat", "/etc/hosts")[1].decode()
+    assert engine.exec(fixed, "ping", "-6", "-c", "1", "-W", "3", "www")[0] == 0
+    page = eventually(lambda: engine.exec(fixed, "wget", "-q", "-O", "-", "http://[fd00:213::2]/")[1])
+    assert b"It works" in page
+    bindings = engine.inspect(web)["NetworkSettings"]["Ports"]["80/tcp"]
+    assert [one["HostIp"] for one in bindings] == ["0.0.0.0", "::"]
+    for binding in bindings:
+        address = "127.0.0.1" if binding["HostIp"] == "0.0.0.0" else "fd00:213::1"
+        engine.connect_tcp(address, int(binding["HostPort"])).close()
+    inner = engine.create("true", **on("six", IPAMConfig={"IPv6Address": "fd00:213::77"}))
+    answer = engine.http.post(f"/containers/{inner}/start")
+    assert (answer.status, answer.message) == (403, "Address already in use")
+    answer = engine.try_create("true", **on("six", IPAMConfig={"IPv6Address": "10.0.0.1"}))
+    assert (answer.status, answer.message) == (400, "invalid IPv6 address: 10.0.0.1")
+    answer = engine.http.post(
+        "/networks/create",
+        json={"Name": "over", "EnableIPv6": True, "IPAM": {"Config": [{"Subnet": "fd00:213::/48"}]}},
+    )
+    assert (answer.status, answer.message) == (403, "Pool overlaps with other one on this address space")

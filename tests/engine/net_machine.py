@@ -20,16 +20,20 @@ from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from wherry.api.models.networks import PortBinding
+from dnslib import RCODE, DNSRecord
+
+from wherry.api.models.networks import IPAM, IPAMConfig, NetworkCreateRequest, PortBinding
 from wherry.engine.events import Events
 from wherry.engine.networks import netns
 from wherry.engine.networks.bridge import link_names
 from wherry.engine.networks.networks import Networks
+from wherry.engine.networks.records import Endpoint, NetworkRecord
 from wherry.engine.store.database import Database
 from wherry.engine.store.layout import Layout
 
 T = TypeVar("T")
 HOST, OUTSIDE = "192.0.2.2", "192.0.2.9"
+HOST6, OUTSIDE6 = "2001:db8::2", "2001:db8::9"
 A, B, C = "a" * 64, "b" * 64, "c" * 64
 
 
@@ -49,7 +53,8 @@ def on_own_host(test: TestFunction) -> Callable[[Path], None]:
         command = ["unshare", "--net", "--mount", sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
         done = subprocess.run(
             [*command, where, f"--basetemp={tmp_path}/own"],
-            env={**os.environ, "WHERRY_TEST_OWN_HOST": "1"},
+            # the plugins that happen to be installed cost more time than the test
+            env={**os.environ, "WHERRY_TEST_OWN_HOST": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
             cwd=Path(__file__).parents[2],
             capture_output=True,
             text=True,
@@ -70,6 +75,8 @@ def _outside_machine(tmp_path: Path) -> Iterator[None]:
     sh(f"ip link set ext-peer netns {outside}")
     sh(f"ip addr add {HOST}/24 dev ext; ip link set ext up; ip route add default via {OUTSIDE}")
     sh(f"nsenter --net={outside} sh -c 'ip addr add {OUTSIDE}/24 dev ext-peer; ip link set ext-peer up'")
+    sh(f"ip addr add {HOST6}/64 dev ext nodad; ip -6 route add default via {OUTSIDE6} dev ext")
+    sh(f"nsenter --net={outside} ip addr add {OUTSIDE6}/64 dev ext-peer nodad")
     yield
     netns.drop(outside)
 
@@ -101,12 +108,18 @@ def within(path: Path | None, function: Callable[[], T]) -> T:
     return result[0]
 
 
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
 class Server:
     """A TCP server on a thread, in a namespace, that answers with the client's address."""
 
     def __init__(self, path: Path | None, port: int, host: str = "") -> None:
         def listen() -> socket.socket:
-            server = socket.socket()
+            server = socket.socket(_family(host))
+            if server.family == socket.AF_INET6:
+                server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             server.bind((host, port))
             server.listen()
@@ -131,7 +144,7 @@ def ask(host: str, port: int, path: Path | None = None, timeout: float = 1.0) ->
     """The answer of a ``Server``: the address from which it was asked. Raises ``OSError``."""
 
     def connect() -> socket.socket:
-        client = socket.socket()
+        client = socket.socket(_family(host))
         client.settimeout(timeout)
         try:
             client.connect((host, port))
@@ -183,14 +196,15 @@ class Engine:
 
     def leftovers(self) -> dict[str, object]:
         """What the kernel and the database hold for this engine."""
-        table = subprocess.run(f"nft list table ip wherry-{self.tag}", shell=True, capture_output=True, text=True)
+        show = f"nft list table ip wherry-{self.tag}; nft list table ip6 wherry-{self.tag}"
+        table = subprocess.run(show, shell=True, capture_output=True, text=True)
         return {
             "links": link_names(f"v{self.tag}"),
             "mounts": [
                 line for line in Path("/proc/self/mounts").read_text().splitlines() if str(self.layout.netns) in line
             ],
             "files": os.listdir(self.layout.netns),
-            "elements": [line for line in table.stdout.splitlines() if " : 172." in line],
+            "elements": [line for line in table.stdout.splitlines() if " : 172." in line or " : fd" in line],
             "rows": self.database.all("endpoint"),
             "ports": len(self.networks._ports),
             "name server": self.name_server(),
@@ -215,3 +229,42 @@ class Engine:
 
 def bound(port: str = "", ip: str = "") -> list[PortBinding]:
     return [PortBinding(host_ip=ip, host_port=port)]
+
+
+async def create(networks: Networks, name: str, subnet: str = "", **more: object) -> NetworkRecord:
+    ipam = IPAM(config=[IPAMConfig(subnet=subnet)]) if subnet else None
+    return await networks.create(NetworkCreateRequest(**{"name": name, "ipam": ipam, **more}))  # type: ignore[arg-type]
+
+
+async def join(networks: Networks, container: str, network: str, *names: str, **more: object) -> Endpoint:
+    return await networks.connect(container, None, network, name=names[0], names=names, **more)  # type: ignore[arg-type]
+
+
+def look_up(path: Path | None, name: str, kind: str = "A", *, tcp: bool = False, timeout: float = 5) -> list[str] | str:
+    """What a container is told when it asks for a name: answers, or the name of a failure."""
+    question = bytes(DNSRecord.question(name, kind).pack())
+    asking = socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM
+
+    def connect() -> socket.socket:
+        client = socket.socket(socket.AF_INET, asking)
+        client.settimeout(timeout)
+        client.connect(("127.0.0.11", 53))
+        return client
+
+    with within(path, connect) as client:
+        if tcp:
+            client.sendall(len(question).to_bytes(2, "big") + question)
+            answer = client.recv(4096)[2:]
+        else:
+            client.send(question)
+            answer = client.recv(4096)
+    record = DNSRecord.parse(answer)
+    assert record.header.id == DNSRecord.parse(question).header.id
+    return [str(one.rdata) for one in record.rr] if not record.header.rcode else str(RCODE[record.header.rcode])
+
+
+async def eventually(condition: Callable[[], bool], seconds: float = 5) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)

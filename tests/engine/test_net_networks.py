@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.engine.net_machine import HOST, OUTSIDE, A, B, C, Engine, Server, ask, bound, fails, on_own_host, sh, within
+from tests.engine.net_machine import (
+    HOST,
+    OUTSIDE,
+    A,
+    B,
+    C,
+    Engine,
+    Server,
+    ask,
+    bound,
+    eventually,
+    on_own_host,
+    sh,
+)
 from wherry.api.errors import ApiError, BadRequest, ServerError
 from wherry.api.models.networks import EndpointIPAMConfig, EndpointSettings
 from wherry.engine.networks import netns
@@ -51,176 +61,6 @@ async def test_a_container_has_its_address_and_reaches_host_and_outside(tmp_path
     assert happened[0].attributes == {"container": A, "name": "bridge", "type": "bridge"}
     outside.close()
     here.close()
-    await networks.close(remove=True)
-
-
-@on_own_host
-async def test_a_port_on_loopback_is_reached_there_and_nowhere_else(tmp_path: Path) -> None:
-    networks = await Engine(tmp_path).start()
-    got = await networks.connect(A, None, "bridge", bindings={"80/tcp": bound("8080", "127.0.0.1")})
-    server = Server(got.sandbox, 80)
-    assert got.ports == {"80/tcp": bound("8080", "127.0.0.1")}
-    assert ask("127.0.0.1", 8080) == got.gateway
-    assert fails("127.0.0.2", 8080) == "refused"
-    assert fails(HOST, 8080) == "refused"
-    assert fails(got.gateway, 8080) == "refused"
-    assert fails(HOST, 8080, tmp_path / "outside") == "refused"
-    server.close()
-    await networks.close(remove=True)
-
-
-@on_own_host
-async def test_a_port_on_all_addresses_is_reached_from_everywhere_also_by_hairpin(tmp_path: Path) -> None:
-    networks = await Engine(tmp_path).start()
-    outside = tmp_path / "outside"
-    got = await networks.connect(
-        A, None, "bridge", bindings={"80/tcp": bound("8080")}, exposed=["80/tcp", "81/tcp", "82/udp"]
-    )
-    other = await networks.connect(B, None, "bridge")
-    servers = [Server(got.sandbox, 80), Server(got.sandbox, 81)]
-    assert got.ports == {"80/tcp": bound("8080", "0.0.0.0"), "81/tcp": None, "82/udp": None}
-    assert ask("127.0.0.1", 8080)
-    assert ask(HOST, 8080)
-    assert ask(HOST, 8080, outside) == OUTSIDE, "who asks from outside is seen as who it is"
-    for asked in (got.gateway, HOST):
-        assert ask(asked, 8080, got.sandbox), "hairpin: the container itself"
-        assert ask(asked, 8080, other.sandbox), "its neighbour"
-    assert ask(got.ip_address, 81, other.sandbox) == other.ip_address, "neighbours talk directly"
-    # a machine that routes to the bridge through us gets at published ports only by their host's address
-    sh(f"nsenter --net={outside} ip route add 172.17.0.0/16 via {HOST}")
-    assert fails(got.ip_address, 81, outside) == "timeout"
-    assert fails(got.ip_address, 80, outside) == "timeout"
-    assert ask(HOST, 8080, outside) == OUTSIDE
-    for server in servers:
-        server.close()
-    await networks.close(remove=True)
-
-
-@on_own_host
-async def test_hairpin_works_with_bridge_netfilter_on_and_off(tmp_path: Path) -> None:
-    networks = await Engine(tmp_path).start()
-    got = await networks.connect(A, None, "bridge", bindings={"80/tcp": bound("8080")})
-    other = await networks.connect(B, None, "bridge")
-    server = Server(got.sandbox, 80)
-    switch = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
-    for value in ("0", "1") if switch.exists() else ("as is",):
-        if value != "as is":
-            switch.write_text(value)
-        assert ask(HOST, 8080, got.sandbox)
-        assert ask(HOST, 8080, other.sandbox)
-        assert ask(got.ip_address, 80, other.sandbox)
-    server.close()
-    await networks.close(remove=True)
-
-
-@on_own_host
-async def test_the_hosts_loopback_is_closed_to_containers_and_neighbours(tmp_path: Path) -> None:
-    engine = Engine(tmp_path)
-    networks = await engine.start()
-    web = await networks.connect(A, None, "bridge", bindings={"80/tcp": bound("8080", "127.0.0.1")})
-    server = Server(web.sandbox, 80)
-    secret = Server(None, 5555, "127.0.0.1")
-    bad = await networks.connect(B, None, "bridge")
-    assert bad.sandbox is not None
-
-    def aim(path: Path, device: str, gateway: str) -> None:
-        switch = f"/proc/sys/net/ipv4/conf/{device}/route_localnet"
-        route = f"ip addr flush dev lo; echo 1 > {switch}; ip route add 127.0.0.0/8 via {gateway}"
-        sh(f"nsenter --net={path} sh -c '{route}'")
-
-    aim(bad.sandbox, "eth0", bad.gateway)
-    aim(tmp_path / "outside", "ext-peer", HOST)
-    assert fails("127.0.0.1", 5555, bad.sandbox) == "timeout"
-    assert fails("127.0.0.1", 8080, bad.sandbox) == "timeout"
-    assert fails("127.0.0.1", 8080, tmp_path / "outside") == "timeout"
-    # without that rule the way would be open: the test aims well
-    sh(f"nft flush chain ip wherry-{engine.tag} raw")
-    assert ask("127.0.0.1", 5555, bad.sandbox)
-    secret.close()
-    server.close()
-    await networks.close(remove=True)
-
-
-@on_own_host
-async def test_udp_ports_and_sctp_without_the_module(tmp_path: Path) -> None:
-    engine = Engine(tmp_path)
-    networks = await engine.start()
-    got = await networks.connect(A, None, "bridge", bindings={"53/udp": bound("5353"), "9/sctp": bound("9999")})
-    assert got.ports == {"53/udp": bound("5353", "0.0.0.0"), "9/sctp": bound("9999", "0.0.0.0")}
-
-    def listen() -> socket.socket:
-        server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        server.bind(("", 53))
-        server.settimeout(1)
-        return server
-
-    with within(got.sandbox, listen) as server, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-        client.settimeout(1)
-        client.sendto(b"who", ("127.0.0.1", 5353))
-        data, peer = server.recvfrom(100)
-        server.sendto(data + b"?", peer)
-        assert client.recvfrom(100) == (b"who?", ("127.0.0.1", 5353))
-    with pytest.raises(ServerError, match=r"Bind for 0.0.0.0:9999 failed: port is already allocated"):
-        await networks.connect(B, None, "bridge", bindings={"9/sctp": bound("9999")})
-    await networks.close(remove=True)
-
-
-@on_own_host
-async def test_a_udp_client_that_never_pauses_finds_the_new_container(tmp_path: Path) -> None:
-    networks = await Engine(tmp_path).start()
-
-    def listen() -> socket.socket:
-        server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        server.bind(("", 53))
-        server.settimeout(1)
-        return server
-
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-        client.connect(("127.0.0.1", 5353))
-        client.send(b"too early")
-        for container in (A, B):
-            got = await networks.connect(container, None, "bridge", bindings={"53/udp": bound("5353")})
-            client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # that nobody was there
-            with within(got.sandbox, listen) as server:
-                client.send(container.encode())
-                assert server.recv(100) == container.encode()
-            await networks.release(container)
-            client.send(b"nobody there")
-    await networks.close(remove=True)
-
-
-@on_own_host
-async def test_STA3_a_taken_port_gives_mobys_text_and_leaves_nothing(tmp_path: Path) -> None:
-    engine = Engine(tmp_path)
-    networks = await engine.start()
-    await networks.connect(A, None, "bridge", bindings={"80/tcp": bound("8080")})
-    with pytest.raises(ServerError) as raised:
-        await networks.connect(B, None, "bridge", name="q2", bindings={"80/tcp": bound("8080"), "81/tcp": bound()})
-    text = raised.value.message
-    assert text.startswith("driver failed programming external connectivity on endpoint q2 (")
-    assert text.endswith("): Bind for 0.0.0.0:8080 failed: port is already allocated")
-    assert networks.endpoints(B) == []
-    other = Server(None, 8081, "127.0.0.1")
-    with pytest.raises(ServerError, match=r"listen tcp4 0.0.0.0:8081: bind: address already in use"):
-        await networks.connect(B, None, "bridge", bindings={"80/tcp": bound("8081")})
-    with pytest.raises(ServerError, match="bind: cannot assign requested address"):
-        await networks.connect(B, None, "bridge", bindings={"80/tcp": bound("8081", "198.51.100.7")})
-    other.close()
-    await networks.release(A)
-    assert await engine.settled() == {}
-    got = await networks.connect(B, None, "bridge", bindings={"80/tcp": bound("8080")})
-    assert got.ports == {"80/tcp": bound("8080", "0.0.0.0")}
-    await networks.close(remove=True)
-
-
-@on_own_host
-async def test_a_published_port_is_closed_to_other_programs_while_it_is_published(tmp_path: Path) -> None:
-    networks = await Engine(tmp_path).start()
-    await networks.connect(A, None, "bridge", bindings={"80/tcp": bound("8080")})
-    with pytest.raises(OSError, match="in use"):
-        Server(None, 8080, "127.0.0.1")
-    await networks.release(A)
-    Server(None, 8080, "127.0.0.1").close()
     await networks.close(remove=True)
 
 
@@ -372,7 +212,7 @@ async def test_an_engine_killed_at_any_instant_leaves_nothing_after_recovery(tmp
 import asyncio, itertools, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
-from test_net_networks import Engine, bound
+from net_machine import Engine, bound
 async def main():
     networks = await Engine(Path({str(tmp_path)!r})).start()
     print("ready", flush=True)
@@ -400,31 +240,6 @@ asyncio.run(main())
 
 
 @on_own_host
-async def test_two_engines_side_by_side(tmp_path: Path) -> None:
-    one, two = Engine(tmp_path / "one"), Engine(tmp_path / "two")
-    first, second = await asyncio.gather(one.start(), two.start())
-    a, b = await asyncio.gather(
-        first.connect(A, None, "bridge", bindings={"80/tcp": bound("8080")}),
-        second.connect(A, None, "bridge", bindings={"80/tcp": bound("8090")}),
-    )
-    assert a.gateway != b.gateway
-    servers = [Server(a.sandbox, 80), Server(b.sandbox, 80)]
-    assert ask(HOST, 8080, b.sandbox)
-    assert ask(HOST, 8090, a.sandbox)
-    assert fails(b.ip_address, 80, a.sandbox) == "timeout", "engines' containers meet by published ports only"
-    with pytest.raises(ServerError, match="address already in use"):
-        await second.connect(B, None, "bridge", bindings={"80/tcp": bound("8080")})
-    await first.close(remove=True)
-    assert await one.settled() == {}
-    assert link_names(f"wh-{one.tag}") == []
-    assert ask("127.0.0.1", 8090) == b.gateway
-    assert sh("nft list tables").split() == ["table", "ip", f"wherry-{two.tag}"]
-    for server in servers:
-        server.close()
-    await second.close(remove=True)
-
-
-@on_own_host
 async def test_a_subnet_that_the_machine_uses_is_passed_over(tmp_path: Path) -> None:
     sh("ip addr add 172.17.5.1/24 dev ext; ip route add 172.18.0.0/15 via 192.0.2.9")
     networks = await Engine(tmp_path).start()
@@ -445,75 +260,6 @@ async def test_containers_have_the_mtu_of_the_way_out(tmp_path: Path) -> None:
         assert "mtu 1380" in sh(f"nsenter --net={got.sandbox} ip link show eth0")
         await networks.release(container)
         await eventually(lambda: "master" not in sh("ip link"))
-    await networks.close(remove=True)
-
-
-DOCKERS_RULES = """
-table ip filter {
-  chain DOCKER-USER { counter return
-  }
-  chain FORWARD { type filter hook forward priority filter; policy drop; counter jump DOCKER-USER
-  }
-}
-"""
-
-
-def rules_as_docker_makes_them() -> None:
-    if shutil.which("iptables-nft") is None:
-        sh(f"nft -f - <<'END'\n{DOCKERS_RULES}\nEND")
-        return
-    for rule in ("-N DOCKER-USER", "-A DOCKER-USER -j RETURN", "-P FORWARD DROP", "-I FORWARD -j DOCKER-USER"):
-        sh(f"iptables-nft {rule}")
-
-
-async def eventually(condition: Callable[[], bool], seconds: float = 5) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "did not come true"
-        await asyncio.sleep(0.05)
-
-
-@on_own_host
-async def test_accepts_go_where_forward_drops_and_leave_with_the_engine(tmp_path: Path) -> None:
-    rules_as_docker_makes_them()
-    engine = Engine(tmp_path)
-    networks = await engine.start()
-    got = await networks.connect(A, None, "bridge", bindings={"80/tcp": bound("8080")})
-    servers = [Server(got.sandbox, 80), Server(tmp_path / "outside", 80)]
-    assert ask(OUTSIDE, 80, got.sandbox) == HOST
-    assert ask(HOST, 8080, tmp_path / "outside") == OUTSIDE
-    rules = [line.strip() for line in sh("nft list chain ip filter DOCKER-USER").splitlines() if "counter" in line]
-    assert rules[0].startswith(f'iifname "wh-{engine.tag}"')
-    assert rules[-1].endswith("return")
-    if shutil.which("iptables-nft"):
-        assert f"-A DOCKER-USER -i wh-{engine.tag} " in sh("iptables-nft -S"), "the iptables command reads on"
-    facts = await networks.facts()
-    assert facts.accepts_in == "DOCKER-USER"
-    assert facts.forward_dropped_by == ("ip filter FORWARD",)
-    assert facts.ip_forward
-    await networks.close(remove=True)
-    assert engine.tag not in sh("nft list ruleset")
-    for server in servers:
-        server.close()
-
-
-@on_own_host
-async def test_a_firewall_that_comes_later_is_noticed_and_a_flush_is_mended(tmp_path: Path) -> None:
-    networks = await Engine(tmp_path).start()
-    got = await networks.connect(A, None, "bridge", bindings={"80/tcp": bound("8080")})
-    servers = [Server(got.sandbox, 80), Server(tmp_path / "outside", 80)]
-    rules_as_docker_makes_them()
-    assert fails(OUTSIDE, 80, got.sandbox) == "timeout"
-    await eventually(lambda: "wherry-" in sh("nft list table ip filter"))
-    assert ask(OUTSIDE, 80, got.sandbox) == HOST
-    sh("nft flush ruleset")
-    await eventually(lambda: "published" in sh("nft list ruleset"))
-    assert ask("127.0.0.1", 8080)
-    sh("nft flush ruleset")
-    await networks.connect(B, None, "bridge", bindings={"80/tcp": bound("8081")})
-    assert ask("127.0.0.1", 8080), "put back by whoever needs it first"
-    for server in servers:
-        server.close()
     await networks.close(remove=True)
 
 

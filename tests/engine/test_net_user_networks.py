@@ -10,53 +10,33 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from dnslib import QTYPE, RCODE, RR, A, DNSRecord
+from dnslib import QTYPE, RR, A, DNSRecord
 
 from tests.engine import net_machine as machine
-from tests.engine.net_machine import OUTSIDE, Engine, Server, ask, bound, fails, on_own_host, sh, within
+from tests.engine.net_machine import (
+    OUTSIDE,
+    Engine,
+    Server,
+    ask,
+    bound,
+    create,
+    eventually,
+    fails,
+    join,
+    look_up,
+    on_own_host,
+    sh,
+    within,
+)
 from wherry.api.errors import ApiError, BadRequest, Conflict, Forbidden, NotFound, ServerError
 from wherry.api.models.networks import IPAM, EndpointIPAMConfig, EndpointSettings, IPAMConfig, NetworkCreateRequest
 from wherry.engine.networks.bridge import exists, link_names
-from wherry.engine.networks.networks import Networks
-from wherry.engine.networks.records import Endpoint, NetworkRecord
+from wherry.engine.networks.records import Endpoint
 
 WEB, DB, APP = machine.A, machine.B, machine.C
-
-
-async def create(networks: Networks, name: str, subnet: str = "", **more: object) -> NetworkRecord:
-    ipam = IPAM(config=[IPAMConfig(subnet=subnet)]) if subnet else None
-    return await networks.create(NetworkCreateRequest(**{"name": name, "ipam": ipam, **more}))  # type: ignore[arg-type]
-
-
-async def join(networks: Networks, container: str, network: str, *names: str, **more: object) -> Endpoint:
-    return await networks.connect(container, None, network, name=names[0], names=names, **more)  # type: ignore[arg-type]
-
-
-def look_up(path: Path | None, name: str, kind: str = "A", *, tcp: bool = False, timeout: float = 5) -> list[str] | str:
-    """What a container is told when it asks for a name: answers, or the name of a failure."""
-    question = bytes(DNSRecord.question(name, kind).pack())
-    asking = socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM
-
-    def connect() -> socket.socket:
-        client = socket.socket(socket.AF_INET, asking)
-        client.settimeout(timeout)
-        client.connect(("127.0.0.11", 53))
-        return client
-
-    with within(path, connect) as client:
-        if tcp:
-            client.sendall(len(question).to_bytes(2, "big") + question)
-            answer = client.recv(4096)[2:]
-        else:
-            client.send(question)
-            answer = client.recv(4096)
-    record = DNSRecord.parse(answer)
-    assert record.header.id == DNSRecord.parse(question).header.id
-    return [str(one.rdata) for one in record.rr] if not record.header.rcode else str(RCODE[record.header.rcode])
 
 
 @on_own_host
@@ -349,13 +329,6 @@ def look_up_or_not(path: Path | None, name: str) -> list[str] | str:
         return look_up(path, name, timeout=0.3)
     except OSError:
         return "nobody there"
-
-
-async def eventually(condition: Callable[[], bool], seconds: float = 5) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.02)
 
 
 @on_own_host

@@ -270,26 +270,30 @@ def running_wherry() -> Iterator[Engine]:
         assert not left, f"the engine ended with its containers, and left {left}"
 
 
+def dockerd_command(root: Path, cgroup: str) -> list[str]:
+    """The command line of dockerd on this scratch root, whose control groups go below ``cgroup``."""
+    (root / "daemon.json").write_text("{}")
+    arguments = {
+        "host": f"unix://{root / 'engine.sock'}",
+        "data-root": root / "data",
+        "exec-root": root / "exec",
+        "pidfile": root / "docker.pid",
+        "config-file": root / "daemon.json",
+        "cgroup-parent": cgroup,
+        "exec-opt": "native.cgroupdriver=cgroupfs",
+        "log-level": "error",
+    }
+    return [shutil.which("dockerd") or "/usr/sbin/dockerd", *(f"--{name}={value}" for name, value in arguments.items())]
+
+
 @contextmanager
 def running_dockerd() -> Iterator[Engine]:
     """Debian's dockerd on scratch roots and in namespaces of its own."""
-    dockerd = shutil.which("dockerd") or "/usr/sbin/dockerd"
     with scratch_root("dockerd") as root, (root / "engine.log").open("wb") as log:
-        (root / "daemon.json").write_text("{}")
         cgroup = f"/wherry-tests-{os.getpid()}"
-        arguments = {
-            "host": f"unix://{root / 'engine.sock'}",
-            "data-root": root / "data",
-            "exec-root": root / "exec",
-            "pidfile": root / "docker.pid",
-            "config-file": root / "daemon.json",
-            "cgroup-parent": cgroup,
-            "exec-opt": "native.cgroupdriver=cgroupfs",
-            "log-level": "error",
-        }
-        flags = [f"--{name}={value}" for name, value in arguments.items()]
+        command = dockerd_command(root, cgroup)
         process = subprocess.Popen(
-            [*OWN_NAMESPACES, "sh", "-c", 'ip link set lo up && exec "$@"', "sh", dockerd, *flags],
+            [*OWN_NAMESPACES, "sh", "-c", 'ip link set lo up && exec "$@"', "sh", *command],
             stdout=log,
             stderr=log,
             stdin=subprocess.DEVNULL,

@@ -9,10 +9,13 @@ import pytest
 from wherry.api.errors import ApiError, BadRequest, Forbidden, NotFound, NotImplementedYet, Unavailable
 from wherry.api.models.networks import IPAM, ConfigReference, IPAMConfig, NetworkCreateRequest
 from wherry.engine.networks.definition import define
-from wherry.engine.networks.records import NetworkRecord
+from wherry.engine.networks.records import NetworkRecord, Pool6
 from wherry.engine.networks.view import describe
 
-OTHER = NetworkRecord(id="o" * 64, name="other", driver="bridge", created=0, subnet="172.18.0.0/16", bridge="br-other")
+OTHER = NetworkRecord(
+    id="o" * 64, name="other", driver="bridge", created=0, subnet="172.18.0.0/16", bridge="br-other", ipv6=True,
+    pool6=Pool6(subnet="fd12::/64"),
+)  # fmt: skip
 
 
 def make(**asked: Any) -> NetworkRecord:
@@ -57,6 +60,23 @@ def test_everything_that_can_be_asked_for() -> None:
     assert shown.ipam.config == [IPAMConfig(**config)]
 
 
+def test_ipv6() -> None:
+    config = {"subnet": "fd00:1::/64", "ip_range": "fd00:1::8000/113", "auxiliary_addresses": {"a": "fd00:1::8001"}}
+    record = make(enable_ipv6=True, **pool(**config))
+    assert record.six
+    assert (record.subnet, str(record.six.gateway), record.six.ip_range) == ("", "fd00:1::1/64", "fd00:1::8000/113")
+    shown = describe(record)
+    assert (shown.enable_ipv6, shown.ipam.config) == (True, [IPAMConfig(**config)])
+    both = make(
+        enable_ipv6=True, ipam=IPAM(config=[IPAMConfig(subnet="fd00:1::/64"), IPAMConfig(subnet="10.9.0.0/24")])
+    )
+    assert [one.subnet for one in describe(both).ipam.config or ()] == ["10.9.0.0/24", "fd00:1::/64"]
+    without = make(**pool(subnet="fd12::/64"))
+    assert without.six is None, "asked for and shown, as with moby, but not used"
+    assert [one.subnet for one in describe(without).ipam.config or ()] == ["fd12::/64"]
+    assert make(enable_ipv6=True).pool6 is None, "chosen when it is made"
+
+
 @pytest.mark.parametrize(
     ("asked", "error", "text"),
     [
@@ -70,13 +90,24 @@ def test_everything_that_can_be_asked_for() -> None:
         ({"scope": "swarm"}, Unavailable, "not a swarm manager"),
         ({"config_only": True}, NotImplementedYet, "give the settings directly"),
         ({"config_from": ConfigReference(network="x")}, NotImplementedYet, "give the settings directly"),
-        ({"enable_ipv6": True}, NotImplementedYet, "IPv6"),
         ({"ipam": IPAM(driver="dhcp")}, NotFound, 'plugin "dhcp" not found'),
         (pool(subnet="10.9.0.0"), BadRequest, "invalid subnet 10.9.0.0: invalid CIDR block notation"),
         (pool(subnet="10.9.0.1/24"), BadRequest, "invalid subnet 10.9.0.1/24: it should be 10.9.0.0/24"),
         (pool(subnet="10.9.0.0/31"), BadRequest, "not a subnet for containers"),
         (pool(subnet="127.0.0.0/8"), BadRequest, "not a subnet for containers"),
-        (pool(subnet="fd00::/64"), NotImplementedYet, "IPv6"),
+        (pool(subnet="10.9.0.0/24", ip_range="fd00::/80"), BadRequest, "it is not in subnet"),
+        (pool(subnet="fd00::/127"), BadRequest, "not a subnet for containers"),
+        (pool(subnet="fe80::/64"), BadRequest, "not a subnet for containers"),
+        (pool(subnet="ff00::/64"), BadRequest, "not a subnet for containers"),
+        (pool(subnet="fd00::1/64"), BadRequest, "it should be fd00::/64"),
+        (pool(subnet="fd00::/64", gateway="10.9.0.1"), BadRequest, "it is not in subnet"),
+        (pool(subnet="fd00::/64", gateway="fd00::"), BadRequest, "it is the subnet's own"),
+        ({"enable_ipv6": True, **pool(subnet="fd12::/48")}, Forbidden, "Pool overlaps with other one"),
+        (
+            {"ipam": IPAM(config=[IPAMConfig(subnet="10.9.0.0/24"), IPAMConfig(subnet="10.8.0.0/24")])},
+            Forbidden,
+            "bridge driver doesn't support multiple subnets",
+        ),
         (pool(gateway="10.9.0.1"), BadRequest, "needs a subnet"),
         (pool(subnet="10.9.0.0/24", gateway="10.8.0.1"), BadRequest, "invalid gateway 10.8.0.1: it is not in subnet"),
         (pool(subnet="10.9.0.0/24", gateway="10.9.0.255"), BadRequest, "it is the subnet's own"),

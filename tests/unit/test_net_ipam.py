@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import pytest
 
-from wherry.engine.networks.ipam import POOLS, Addresses, NoAddress, NotInSubnet, choose_subnet, mac_for
+from wherry.engine.networks.ipam import POOLS, Addresses, NoAddress, NotInSubnet, choose_subnet, choose_subnet6, mac_for
 
 
 def test_the_first_pool_that_overlaps_nothing() -> None:
@@ -16,6 +16,32 @@ def test_the_first_pool_that_overlaps_nothing() -> None:
     assert str(choose_subnet([IPv4Network("172.16.0.0/12")])) == "192.168.0.0/20"
     with pytest.raises(NoAddress, match="non-overlapping IPv4 address pool"):
         choose_subnet(POOLS)
+
+
+def test_an_ipv6_subnet_is_unique_and_local() -> None:
+    id = "0123456789abcdef" * 4
+    assert str(choose_subnet6(id, [])) == "fd01:2345:6789::/64"
+    assert str(choose_subnet6(id, [IPv6Network("fd01::/16"), IPv6Network("::/0")])) == "fd12:3456:789a::/64"
+    with pytest.raises(NoAddress, match="non-overlapping IPv6 address pool"):
+        choose_subnet6(id, [IPv6Network("fd00::/8")])
+
+
+def test_ipv6_addresses() -> None:
+    pool = Addresses(IPv6Network("fd00::/64"), None, IPv6Network("fd00::fffe/127"), [IPv6Address("fd00::5")])
+    assert str(pool.gateway) == "fd00::1/64"
+    assert [str(pool.allocate(owner)) for owner in "ab"] == ["fd00::fffe/64", "fd00::ffff/64"]
+    with pytest.raises(NoAddress, match="no available IPv6 addresses"):
+        pool.allocate("c")
+    for taken in ("fd00::", "fd00::1", "fd00::5", "fd00::ffff"):
+        with pytest.raises(NoAddress, match="Address already in use"):
+            pool.take(IPv6Address(taken), "c")
+    with pytest.raises(NotInSubnet):
+        pool.take(IPv6Address("fd01::7"), "c")
+    last = IPv6Address("fd00::ffff:ffff:ffff:ffff")
+    pool.take(last, "c")
+    pool.release(last)
+    wide = Addresses(IPv6Network("fd00::/16"))
+    assert str(wide.allocate("a").ip) == "fd00::2", "also of very many"
 
 
 def test_mac_addresses_follow_from_addresses() -> None:

@@ -43,11 +43,52 @@ def test_CRE20_a_bad_port_is_refused(key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "binding", [{"host_port": "x"}, {"host_port": "9-8"}, {"host_port": "0-5"}, {"host_ip": "a"}, {"host_ip": "::"}]
+    "binding",
+    [{"host_port": "x"}, {"host_port": "9-8"}, {"host_port": "0-5"}, {"host_ip": "a"}, {"host_ip": "fe80::1%eth0"}],
 )
 def test_CRE20_a_bad_binding_is_refused(binding: dict[str, Any]) -> None:
     with pytest.raises(BadRequest):
         parse_wishes({"80/tcp": [PortBinding(**binding)]})
+
+
+def test_bindings_on_ipv6() -> None:
+    def of(ip: str, **more: Any) -> Wish:
+        ((found,), _) = parse_wishes({"80/tcp": [PortBinding(host_ip=ip, host_port="1")]}, **more)
+        return found
+
+    assert (of("[::1]").host_ip, of("::").host_ip, of("FD00:0::1").host_ip) == ("::1", "::", "fd00::1")
+    assert of("::ffff:192.0.2.1").host_ip == "192.0.2.1"
+    assert [of("").both, of("", ipv6=True).both, of("0.0.0.0", ipv6=True).both] == [False, True, False]
+    assert not of("", ipv6=True, default_ip="127.0.0.1").both, "moby: only where everywhere is meant"
+
+
+def test_the_same_port_for_both_families() -> None:
+    ports = HostPorts()
+    wish = Wish(protocol="tcp", container_port=80, both=True)
+    four, six = ports.allocate([wish])
+    assert (four.host_ip, six.host_ip) == ("0.0.0.0", "::")
+    assert four.host_port == six.host_port
+    with socket.socket(socket.AF_INET6) as other:
+        other.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        with pytest.raises(OSError, match="in use"):
+            other.bind(("::1", six.host_port))
+    with pytest.raises(PortError, match=f"Bind for ::1:{six.host_port} failed: port is already allocated"):
+        ports.allocate(
+            [Wish(protocol="tcp", container_port=80, host_ip="::1", first=six.host_port, last=six.host_port)]
+        )
+    ports.release([four])
+    fixed = Wish(protocol="tcp", container_port=80, both=True, first=four.host_port, last=four.host_port)
+    with pytest.raises(PortError, match=f"Bind for :::{six.host_port} failed"):
+        ports.allocate([fixed])
+    ports.release([six])
+    with socket.socket(socket.AF_INET6) as other:
+        other.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        other.bind(("::", six.host_port))
+        other.listen()
+        with pytest.raises(PortError, match=rf"listen tcp6 \[::\]:{six.host_port}: bind: address already in use"):
+            ports.allocate([fixed])
+    assert len(ports.allocate([fixed])) == 2, "nothing was left of the refused"
+    ports.close()
 
 
 def test_INS5_the_port_map() -> None:

@@ -15,8 +15,8 @@ from wherry.engine.networks.resolver import Client, Resolver, Table, _answers, _
 FRONT, BACK = {"id": "f", "name": "front"}, {"id": "b", "name": "back"}
 
 
-def place(network: dict[str, str], address: str, *names: str, **links: str) -> dict[str, Any]:
-    return {**network, "address": address, "names": list(names), "links": links}
+def place(network: dict[str, str], addresses: str, *names: str, **links: str) -> dict[str, Any]:
+    return {**network, "addresses": addresses.split(), "names": list(names), "links": links}
 
 
 @pytest.fixture
@@ -67,6 +67,19 @@ def test_answers(table: Table) -> None:
         assert (answer.header.rcode, answer.rr) == (0, []), "the name is there"
     assert ask(table, "db", "nowhere").header.rcode == 2
     assert str(ask(table, "db", "3.0.1.10.in-addr.arpa", "PTR").rr[0].rdata) == "app.back."
+
+
+def test_answers_of_both_families(table: Table) -> None:
+    table.set(Client("six"), [place(BACK, "10.1.0.6 fd00::6", "six", "api")])
+    for kind, found in (("A", ["10.1.0.6"]), ("AAAA", ["fd00::6"]), ("ANY", ["10.1.0.6", "fd00::6"])):
+        assert [str(one.rdata) for one in ask(table, "db", "six", kind).rr] == found
+    assert [str(one.rdata) for one in ask(table, "db", "api", "AAAA").rr] == ["fd00::6"], "of two owners one has it"
+    reverse = ".".join(reversed("fd00000000000000000000000000000" + "6")) + ".ip6.arpa"
+    assert str(ask(table, "db", reverse, "PTR").rr[0].rdata) == "six.back."
+    for bad in (reverse.replace("d", "g"), reverse[2:], "ip6.arpa"):
+        assert ask(table, "db", bad, "PTR").header.rcode == 2
+    table.forget(table.clients["six"])
+    assert ask(table, "db", reverse, "PTR").header.rcode == 2
 
 
 @given(st.binary(max_size=200))

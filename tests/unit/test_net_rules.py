@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import struct
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 
 import pytest
@@ -73,6 +73,28 @@ def test_where_the_accepts_belong() -> None:
     assert forward.place([chain("FORWARD", **DROP), chain("DOCKER-USER")]) == "DOCKER-USER"
     assert forward.place([chain("FORWARD", **DROP), chain("DOCKER-USER", table="other")]) == "FORWARD"
     assert forward.place([chain("forward", "filter", "inet", **DROP)]) is None, "not ours to touch"
+
+
+def test_ipv6_has_a_table_like_ipv4s() -> None:
+    six = Published(protocol="tcp", container_port=80, host_ip="::", host_port=8080)
+    at = Published(protocol="tcp", container_port=80, host_ip="2001:db8::2", host_port=8080)
+    target = IPv6Address("fd00::2")
+    assert elements_text("add", "t", {six: target, at: target}) == (
+        "add element ip6 t published { tcp . 8080 : fd00::2 . 80 }\n"
+        "add element ip6 t published_at { 2001:db8::2 . tcp . 8080 : fd00::2 . 80 }"
+    )
+    four = Segment(IPv4Network("172.17.0.0/16"))
+    both = Segment(IPv4Network("172.18.0.0/16"), subnet6=IPv6Network("fd00::/64"))
+    text = table_text("t", {"a": four, "b": both}, {six: target})
+    ip, ip6 = text.split("table ip6 t {")
+    assert 'ip6 saddr fd00::/64 oifname != "b" masquerade' in ip6
+    assert '"a"' not in ip6
+    assert 'elements = { "a", "b" }' in ip
+    assert "ip6 daddr ::1 return" in ip6
+    without = table_text("t", {"a": four}, {})
+    assert "delete table ip6 t" in without
+    assert "table ip6 t {" not in without
+    assert "ip6" not in table_text("t", {"a": four}, {}, ipv6=False)
 
 
 def test_foreign_drops_are_told() -> None:

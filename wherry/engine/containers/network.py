@@ -201,7 +201,7 @@ def _texts(containers: Containers, container: Container, links: list[tuple[str, 
     config, host = container.config, container.host_config
     host_network = host.network_mode == "host"
     endpoints: list[Endpoint] = list(containers.parts.networks.endpoints(container.id))
-    addresses = [endpoint.ip_address for endpoint in endpoints if endpoint.ip_address]
+    addresses = [one for endpoint in endpoints for one in (endpoint.ip_address, endpoint.ipv6_address) if one]
     return {
         "hosts": hosts_text(
             next(iter(addresses), ""),
@@ -220,6 +220,7 @@ def _texts(containers: Containers, container: Container, links: list[tuple[str, 
             host.dns_search,
             host.dns_options,
             host_network=host_network,
+            ipv6=any(endpoint.ipv6_address for endpoint in endpoints),
             name_server=NAMESERVER if any(endpoint.dns_names for endpoint in endpoints) else "",
         ),
     }

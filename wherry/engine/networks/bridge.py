@@ -10,16 +10,17 @@ import os
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface
 from pathlib import Path
 
 from wherry.engine.networks import netlink, netns
-from wherry.engine.networks.ipam import Addresses, choose_subnet
+from wherry.engine.networks.ipam import Address, Addresses, Interface, Subnet, choose_subnet
 from wherry.engine.networks.netlink import Netlink, NetlinkError
 
 log = logging.getLogger(__name__)
 
 MTU = 1500
+_IPV6 = Path("/proc/sys/net/ipv6")
 _LOCK = "/run/wherry-networks.lock"
 
 
@@ -38,6 +39,8 @@ class Attachment:
     number: int = 0
     default_route: bool = True
     isolated: bool = False
+    address6: IPv6Interface | None = None
+    gateway6: IPv6Interface | None = None
 
 
 def bridge_mac(tag: str) -> str:
@@ -45,14 +48,14 @@ def bridge_mac(tag: str) -> str:
     return "02:42:" + ":".join(tag[start : start + 2] for start in (0, 2, 4, 6))
 
 
-def occupied(except_for: str = "") -> list[IPv4Network]:
+def occupied(except_for: str = "") -> list[Subnet]:
     """Every network that this machine has a route to or an address in, but by the link ``except_for``.
 
     Raises ``OSError``.
     """
     with Netlink() as host:
         own = host.link(except_for) if except_for else None
-        found = [(route.interface, route.destination) for route in host.routes()]
+        found: list[tuple[int, Subnet]] = [(route.interface, route.destination) for route in host.routes()]
         found += [(index, address.network) for index, address in host.addresses()]
     return [net for index, net in found if net.prefixlen and (own is None or index != own.index)]
 
@@ -73,7 +76,13 @@ def _one_engine_at_a_time() -> Iterator[None]:
 
 
 def claim(
-    name: str, mac: str, subnet: IPv4Network | None, *, in_use: bool, reserved: Sequence[IPv4Network] = ()
+    name: str,
+    mac: str,
+    subnet: IPv4Network | None,
+    *,
+    in_use: bool,
+    reserved: Sequence[Subnet] = (),
+    gateway6: Interface | None = None,
 ) -> IPv4Network:
     """Have the bridge up with its subnet, and return that.
 
@@ -85,12 +94,16 @@ def claim(
         if subnet is None or not in_use:
             with Netlink() as host:
                 link = host.link(name)
-                has = [address.network for index, address in host.addresses() if link and index == link.index]
+                has = [
+                    address.network
+                    for index, address in host.addresses()
+                    if link and index == link.index and address.version == 4
+                ]
             if subnet is None or any(subnet.overlaps(other) for other in others):
                 subnet = choose_subnet([*others, *reserved])
             if link is not None and has != [subnet]:
                 remove_link(name)
-        ensure_bridge(name, mac, Addresses(subnet).gateway)
+        ensure_bridge(name, mac, Addresses(subnet).gateway, gateway6=gateway6)
     return subnet
 
 
@@ -101,7 +114,8 @@ def claim_new(
     gateway: IPv4Address | None,
     *,
     mtu: int = 0,
-    reserved: Sequence[IPv4Network] = (),
+    reserved: Sequence[Subnet] = (),
+    gateway6: Interface | None = None,
 ) -> IPv4Network:
     """Make a bridge that must not be there yet, with this subnet or the first free pool; returns its subnet.
 
@@ -112,7 +126,7 @@ def claim_new(
             if host.link(name) is not None:
                 raise NetlinkError(errno.EEXIST, f"link {name} exists already")
         subnet = subnet or choose_subnet([*occupied(), *reserved])
-        ensure_bridge(name, mac, Addresses(subnet, gateway).gateway, mtu)
+        ensure_bridge(name, mac, Addresses(subnet, gateway).gateway, mtu, gateway6)
     return subnet
 
 
@@ -124,11 +138,13 @@ def outer_mtu() -> int:
     return max(576, min([MTU, *outside]))
 
 
-def ensure_bridge(name: str, mac: str, gateway: IPv4Interface, mtu: int = 0) -> None:
-    """Make the bridge, give it the gateway's address, and have the machine forward for it; what is there stays.
+def ensure_bridge(name: str, mac: str, gateway: Interface, mtu: int = 0, gateway6: Interface | None = None) -> None:
+    """Make the bridge, give it the gateways' addresses, and have the machine forward for it; what is there stays.
 
     Raises ``OSError``.
     """
+    if gateway6 is not None and not _IPV6.exists():
+        raise NetlinkError(errno.EAFNOSUPPORT, "this machine's kernel has no IPv6: make the network without")
     with Netlink() as host:
         host.send(netlink.new_bridge(name, mac))
         link = host.link(name)
@@ -137,10 +153,33 @@ def ensure_bridge(name: str, mac: str, gateway: IPv4Interface, mtu: int = 0) -> 
         host.send(
             netlink.set_mtu(link.index, mtu or outer_mtu()),
             netlink.add_address(link.index, gateway),
-            netlink.link_up(link.index),
         )
+        # else a container could send the host router advertisements, and be its way out
+        _set(f"ipv6/conf/{name}/accept_ra", "0")
+        if gateway6 is not None:
+            _set(f"ipv6/conf/{name}/disable_ipv6", "0")
+            host.send(netlink.add_address(link.index, gateway6))
+        host.send(netlink.link_up(link.index))
     _switch_on(f"ipv4/conf/{name}/route_localnet", "published ports are not reached on 127.0.0.1")
     _switch_on("ipv4/ip_forward", "containers reach nothing beyond this machine")
+    if gateway6 is not None:
+        _forward_ipv6(name)
+
+
+def _forward_ipv6(own: str) -> None:
+    """A machine that forwards IPv6 no longer listens to router advertisements, and would lose a default route that it has from
+    them: where they are listened to now, they are on (``accept_ra`` 2)."""
+    if netns.get_sysctl("ipv6/conf/all/forwarding") == "1":
+        return
+    for link in os.listdir(_IPV6 / "conf"):
+        if link not in ("all", "default", own) and netns.get_sysctl(f"ipv6/conf/{link}/accept_ra") == "1":
+            _set(f"ipv6/conf/{link}/accept_ra", "2")
+    _switch_on("ipv6/conf/all/forwarding", "containers reach nothing beyond this machine by IPv6")
+
+
+def _set(name: str, value: str) -> None:
+    with contextlib.suppress(OSError):  # no IPv6 in the kernel
+        netns.set_sysctl(name, value)
 
 
 def _switch_on(name: str, without: str) -> None:
@@ -259,16 +298,24 @@ def _attach(host: Netlink, inner: Netlink, namespace: int, attachment: Attachmen
         netlink.forward_mac(port.index, attachment.mac),
         netlink.neighbour(bridge.index, attachment.address.ip, attachment.mac),
     )
-    with contextlib.suppress(OSError):  # no IPv6 in the kernel
-        netns.set_sysctl(f"ipv6/conf/{name}/disable_ipv6", "1")
+    six = attachment.address6
+    if six is not None:
+        host.send(netlink.neighbour(bridge.index, six.ip, attachment.mac))
+        _set(f"ipv6/conf/{name}/accept_ra", "0")  # a neighbour is no router
+    _set(f"ipv6/conf/{name}/disable_ipv6", "1" if six is None else "0")
     if not index:
         link = inner.link(name)
         if link is None:
             raise NetlinkError(errno.ENODEV, f"{name} vanished")
         index = link.index
-    messages = [netlink.add_address(index, attachment.address), netlink.link_up(index)]
+    messages = [netlink.add_address(index, attachment.address)]
+    if six is not None:
+        messages.append(netlink.add_address(index, six))
+    messages.append(netlink.link_up(index))
     if attachment.default_route:
         messages.append(netlink.add_default_route(attachment.gateway.ip))
+        if attachment.gateway6 is not None:
+            messages.append(netlink.add_default_route(attachment.gateway6.ip))
     return messages
 
 
@@ -283,8 +330,11 @@ def _await_carrier(host: Netlink, attachment: Attachment) -> None:
             time.sleep(0.001)
 
 
-def lead_out(sandbox: Path, gateway: IPv4Address) -> None:
-    """Make ``gateway`` the way out of the namespace ``sandbox``. Only for a thread of ``in_own_thread``; raises ``OSError``."""
+def lead_out(sandbox: Path, *gateways: Address) -> None:
+    """Make ``gateways``, one of a family, the way out of the namespace ``sandbox``.
+
+    Only for a thread of ``in_own_thread``; raises ``OSError``.
+    """
     os.close(netns.enter_here(sandbox))
     with Netlink() as inner:
-        inner.send(netlink.add_default_route(gateway))
+        inner.send(*map(netlink.add_default_route, gateways))

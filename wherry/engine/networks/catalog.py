@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import msgspec
 
 from wherry.api.errors import BadRequest, NotFound
-from wherry.engine.networks.ipam import Addresses
+from wherry.engine.networks.ipam import Addresses, Subnet
 from wherry.engine.networks.records import ENDPOINT, NETWORK, EndpointRecord, NetworkRecord
 from wherry.engine.store.database import Database
 
@@ -21,6 +21,7 @@ class Catalog:
         self.networks: dict[str, NetworkRecord] = {}
         self._endpoints: dict[str, list[EndpointRecord]] = {}  # by container
         self._pools: dict[str, Addresses] = {}  # by network
+        self._pools6: dict[str, Addresses] = {}
 
     def load(self) -> None:
         """Read every row; called once."""
@@ -61,11 +62,13 @@ class Catalog:
     def forget_network(self, record: NetworkRecord) -> None:
         self.database.delete(NETWORK, record.id)
         self.networks.pop(record.id, None)
-        self._pools.pop(record.id, None)
+        self.forget_pool(record)
 
-    def subnets(self, but: NetworkRecord | None = None) -> Sequence[IPv4Network]:
+    def subnets(self, but: NetworkRecord | None = None) -> Sequence[Subnet]:
         """The subnets of all networks but one."""
-        return [record.network for record in self.networks.values() if record.subnet and record is not but]
+        others = [record for record in self.networks.values() if record is not but]
+        found: list[Subnet] = [record.network for record in others if record.subnet]
+        return found + [record.six.network for record in others if record.six]
 
     # endpoints
 
@@ -105,6 +108,8 @@ class Catalog:
                 self._endpoints.pop(record.container, None)
             if record.address and record.network in self._pools:
                 self._pools[record.network].release(record.interface.ip)
+            if record.interface6 and record.network in self._pools6:
+                self._pools6[record.network].release(record.interface6.ip)
 
     # addresses
 
@@ -120,6 +125,22 @@ class Catalog:
             )
         return pool
 
+    def pool6(self, network: NetworkRecord) -> Addresses | None:
+        """The IPv6 addresses of a network, None if it has none."""
+        six = network.six
+        if six is None:
+            return None
+        pool = self._pools6.get(network.id)
+        if pool is None:
+            pool = self._pools6[network.id] = Addresses(
+                six.network,
+                six.gateway.ip,
+                IPv6Network(six.ip_range) if six.ip_range else None,
+                [IPv6Address(address) for address in six.auxiliary.values()],
+            )
+        return pool
+
     def forget_pool(self, network: NetworkRecord) -> None:
         """The network's subnet was exchanged."""
         self._pools.pop(network.id, None)
+        self._pools6.pop(network.id, None)

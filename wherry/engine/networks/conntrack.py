@@ -20,7 +20,7 @@ _TUPLE_ORIG, _TUPLE_PROTO, _ZONE = 1, 2, 18
 _NESTED = 0x8000
 _PROTO_NUMBER, _PROTO_DESTINATION = 1, 3
 _HEADER = struct.Struct("=IHHII")
-_FAMILY = struct.pack("=BBH", socket.AF_INET, 0, 0)
+_FAMILY = struct.Struct("=BBH")
 _NUMBERS = {"udp": socket.IPPROTO_UDP, "sctp": 132}
 
 
@@ -48,7 +48,7 @@ def target(entry: bytes) -> tuple[int, int] | None:
     return proto[_PROTO_NUMBER][0], int.from_bytes(proto[_PROTO_DESTINATION], "big")
 
 
-def forget(ports: Collection[tuple[str, int]]) -> None:
+def forget(ports: Collection[tuple[str, int]], families: Collection[int] = (socket.AF_INET,)) -> None:
     """Forget every conversation that began with a packet to one of these (protocol, port), but for tcp.
 
     Blocks; a machine with very many connections takes a while. Raises ``OSError``.
@@ -58,21 +58,27 @@ def forget(ports: Collection[tuple[str, int]]) -> None:
         return
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER) as kernel:
         kernel.settimeout(10)
-        entries = [entry for entry in _exchange(kernel, _GET, _DUMP, b"") if target(entry) in wanted]
-        for entry in entries:
+        entries = [
+            (family, entry)
+            for family in families
+            for entry in _exchange(kernel, _GET, _DUMP, family, b"")
+            if target(entry) in wanted
+        ]
+        for family, entry in entries:
             known = _attributes(entry)
             body = _attribute(_TUPLE_ORIG | _NESTED, known[_TUPLE_ORIG])
             if _ZONE in known:
                 body += _attribute(_ZONE, known[_ZONE])
             try:
-                list(_exchange(kernel, _DELETE, _ACK, body))
+                list(_exchange(kernel, _DELETE, _ACK, family, body))
             except FileNotFoundError:  # it ended by itself
                 pass
 
 
-def _exchange(kernel: socket.socket, kind: int, flags: int, body: bytes) -> Iterator[bytes]:
+def _exchange(kernel: socket.socket, kind: int, flags: int, family: int, body: bytes) -> Iterator[bytes]:
     """Send a request and give the bodies of its answers."""
-    kernel.send(_HEADER.pack(_HEADER.size + len(_FAMILY) + len(body), kind, flags | _REQUEST, 0, 0) + _FAMILY + body)
+    body = _FAMILY.pack(family, 0, 0) + body
+    kernel.send(_HEADER.pack(_HEADER.size + len(body), kind, flags | _REQUEST, 0, 0) + body)
     while True:
         data = kernel.recv(1 << 18)
         offset = 0
@@ -88,5 +94,5 @@ def _exchange(kernel: socket.socket, kind: int, flags: int, body: bytes) -> Iter
                 if code:
                     raise OSError(code, os.strerror(code))
                 return
-            yield content[len(_FAMILY) :]
+            yield content[_FAMILY.size :]
             offset += (length + 3) & ~3

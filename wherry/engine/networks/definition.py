@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Address, IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv6Network, ip_address, ip_network
 
 from msgspec import UNSET
 
 from wherry.api.errors import BadRequest, Forbidden, NotFound, NotImplementedYet, Unavailable
 from wherry.api.models.networks import IPAM, IPAMConfig, NetworkCreateRequest
+from wherry.engine.networks.ipam import Address, Subnet
 from wherry.engine.networks.netlink import NAME_LIMIT
-from wherry.engine.networks.records import BRIDGE, HOST, NULL, NetworkRecord
+from wherry.engine.networks.records import BRIDGE, HOST, NULL, NetworkRecord, Pool6
 
 PREDEFINED = ("bridge", "host", "none", "default")
 _BRIDGE_NAME = "com.docker.network.bridge.name"
@@ -48,6 +49,7 @@ def define(request: NetworkCreateRequest, id: str, created: int, others: Iterabl
         options=dict(options),
         internal=request.internal,
         attachable=request.attachable,
+        ipv6=bool(request.enable_ipv6),
         bridge=_interface(options.get(_BRIDGE_NAME, "")),
         icc=_boolean(options, _ICC),
         masquerade=_boolean(options, _MASQUERADE),
@@ -79,8 +81,6 @@ def _check_kind(request: NetworkCreateRequest) -> None:
         )
     if request.enable_ipv4 is False:
         raise NotImplementedYet("networks without IPv4 are not there yet")
-    if request.enable_ipv6:
-        raise NotImplementedYet("IPv6 networks are not there yet: leave EnableIPv6 out")
 
 
 def _boolean(options: Mapping[str, str], key: str) -> bool:
@@ -122,73 +122,80 @@ def _addresses(record: NetworkRecord, ipam: IPAM) -> None:
         raise NotFound(f'plugin "{ipam.driver}" not found')
     record.ipam_options = None if ipam.options is None else dict(ipam.options)
     pools = [pool for pool in ipam.config or () if pool.subnet or pool.ip_range or pool.gateway]
-    if not pools:
-        return
-    if len(pools) > 1:
-        raise BadRequest("a bridge network has one IPv4 subnet")
-    _pool(record, pools[0])
+    read = [_pool(pool) for pool in pools]
+    for version in (4, 6):
+        if sum(subnet.version == version for subnet, _ in read) > 1:
+            raise Forbidden("bridge driver doesn't support multiple subnets")
+    for subnet, pool6 in read:
+        if subnet.version == 6:
+            record.pool6 = pool6
+        else:
+            record.subnet, record.subnet_given = pool6.subnet, True
+            record.gateway_address, record.ip_range = pool6.gateway_address, pool6.ip_range
+            record.auxiliary = pool6.auxiliary
 
 
-def _pool(record: NetworkRecord, pool: IPAMConfig) -> None:
+def _pool(pool: IPAMConfig) -> tuple[Subnet, Pool6]:
+    """The subnet, and what is asked for in it; of IPv4 too in a ``Pool6``."""
     if not pool.subnet:
         raise BadRequest("invalid network config:\ninvalid subnet : a gateway or an ip-range needs a subnet")
     subnet = _net(pool.subnet, "subnet")
     if (
-        subnet.prefixlen > 30
+        subnet.prefixlen > subnet.max_prefixlen - 2
         or subnet.prefixlen < 8
         or subnet.is_loopback
         or subnet.is_multicast
         or subnet.is_link_local
     ):
         raise BadRequest(f"invalid network config:\ninvalid subnet {subnet}: not a subnet for containers")
-    record.subnet = str(subnet)
-    record.subnet_given = True
+    found = Pool6(subnet=str(subnet))
     if pool.ip_range:
         ip_range = _net(pool.ip_range, "ip-range", strict=False)
-        if not ip_range.subnet_of(subnet):
+        if ip_range.version != subnet.version or not ip_range.subnet_of(subnet):  # type: ignore[arg-type]
             raise BadRequest(f"invalid network config:\ninvalid ip-range {pool.ip_range}: it is not in subnet {subnet}")
-        record.ip_range = str(ip_range)
+        found.ip_range = str(ip_range)
     if pool.gateway:
-        record.gateway_address = str(_member(pool.gateway, subnet, "gateway"))
+        found.gateway_address = str(_member(pool.gateway, subnet, "gateway"))
     if pool.auxiliary_addresses is not UNSET:
-        record.auxiliary = {
+        found.auxiliary = {
             name: str(_member(text, subnet, f"auxiliary address {name}"))
             for name, text in (pool.auxiliary_addresses or {}).items()
         }
+    return subnet, found
 
 
-def _net(text: str, what: str, *, strict: bool = True) -> IPv4Network:
+def _net(text: str, what: str, *, strict: bool = True) -> Subnet:
     """``text`` in CIDR form; a strict one has no bits set behind its prefix."""
     try:
         if "/" not in text:
             raise ValueError
-        net = IPv4Network(text, strict=False)
+        net = ip_network(text, strict=False)
+        if isinstance(net, IPv6Network) and "%" in text:
+            raise ValueError
     except ValueError:
-        try:
-            IPv6Network(text, strict=False)
-        except ValueError:
-            raise BadRequest(f"invalid network config:\ninvalid {what} {text}: invalid CIDR block notation") from None
-        raise NotImplementedYet(f"IPv6 networks are not there yet: {what} {text}") from None
-    if strict and str(net.network_address) != text.partition("/")[0]:
+        raise BadRequest(f"invalid network config:\ninvalid {what} {text}: invalid CIDR block notation") from None
+    if strict and net.network_address != ip_address(text.partition("/")[0]):
         raise BadRequest(f"invalid network config:\ninvalid {what} {text}: it should be {net}")
     return net
 
 
-def _member(text: str, subnet: IPv4Network, what: str) -> IPv4Address:
+def _member(text: str, subnet: Subnet, what: str) -> Address:
     try:
-        address = IPv4Address(text)
+        address = ip_address(text)
     except ValueError:
         raise BadRequest(f"invalid network config:\ninvalid {what} {text}: invalid address") from None
     if address not in subnet:
         raise BadRequest(f"invalid network config:\ninvalid {what} {text}: it is not in subnet {subnet}")
-    if address in (subnet.network_address, subnet.broadcast_address):
+    if address == subnet.network_address or (address.version == 4 and address == subnet.broadcast_address):
         raise BadRequest(f"invalid network config:\ninvalid {what} {text}: it is the subnet's own")
     return address
 
 
 def _check_conflicts(record: NetworkRecord, others: Iterable[NetworkRecord]) -> None:
     for other in others:
-        if record.subnet and other.subnet and record.network.overlaps(other.network):
+        if (record.subnet and other.subnet and record.network.overlaps(other.network)) or (
+            record.six and other.six and record.six.network.overlaps(other.six.network)
+        ):
             raise Forbidden("Pool overlaps with other one on this address space")
         if record.bridge and record.bridge == other.bridge:
             raise Forbidden(

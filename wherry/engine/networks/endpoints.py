@@ -11,21 +11,21 @@ import errno
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Protocol
 
-from wherry.api.errors import BadRequest, Forbidden, NotFound, ServerError
-from wherry.api.models.networks import EndpointSettings, PortMap
+from wherry.api.errors import ApiError, BadRequest, Forbidden, NotFound, ServerError
+from wherry.api.models.networks import EndpointIPAMConfig, EndpointSettings, PortMap
 from wherry.engine.blocking import in_thread
 from wherry.engine.networks import bridge, netns
 from wherry.engine.networks.bridge import Attachment
 from wherry.engine.networks.catalog import Catalog
-from wherry.engine.networks.ipam import NoAddress, NotInSubnet, mac_for
+from wherry.engine.networks.ipam import Address, Addresses, NoAddress, NotInSubnet, mac_for
 from wherry.engine.networks.names import Entry, Membership, Names, NamesError
 from wherry.engine.networks.netlink import mac_bytes
 from wherry.engine.networks.nftables import NftError
-from wherry.engine.networks.ports import ANY, HostPorts, PortError, Published, Wish, parse_wishes, port_map
+from wherry.engine.networks.ports import ANY, HostPorts, PortError, Published, Wish, is_ipv6, parse_wishes, port_map
 from wherry.engine.networks.records import BRIDGE, HOST, Endpoint, EndpointRecord, NetworkRecord
 from wherry.engine.networks.rules import Rules
 from wherry.engine.store.layout import Layout
@@ -84,7 +84,9 @@ class Endpoints:
         siblings = self._catalog.of(container)
         if any(record.network == network.id for record in siblings):
             raise Forbidden(f"endpoint with name {name} already exists in network {network.name}")
-        wishes, only_exposed = parse_wishes(bindings, exposed, publish_all, network.host_binding or ANY)
+        wishes, only_exposed = parse_wishes(
+            bindings, exposed, publish_all, network.host_binding or ANY, ipv6=network.six is not None
+        )
         held = netns.is_held(path)
         record = EndpointRecord(
             id=secrets.token_hex(32), container=container, network=network.id, gateway=False, pending=running
@@ -103,6 +105,8 @@ class Endpoints:
                 record.only_exposed = sorted({*only_exposed, *(f"{w.container_port}/{w.protocol}" for w in wishes)})
             if network.user_defined:
                 record.names, record.links, record.servers = list(names), dict(links), list(servers)
+            if record.gateway:
+                check_wishes(network, wishes)
             self._reserve(record, network, asked, wishes if record.gateway else (), name)
         try:
             self._catalog.save(record)
@@ -133,25 +137,24 @@ class Endpoints:
             except ValueError as error:
                 raise BadRequest(str(error)) from None
         check_address(network, asked)
-        pool = self._catalog.pool(network)
-        wanted = asked.ipam_config.ipv4_address if asked.ipam_config else ""
-        try:
-            if wanted:
-                address = IPv4Address(wanted)
-                pool.take(address, record.container)
-                record.address = f"{address}/{pool.subnet.prefixlen}"
-            else:
-                record.address = str(pool.allocate(record.container))
-        except NotInSubnet as error:
-            raise BadRequest(str(error)) from None
-        except NoAddress as error:
-            raise (Forbidden if wanted else ServerError)(str(error)) from None
+        pool, pool6 = self._catalog.pool(network), self._catalog.pool6(network)
+        ipam = asked.ipam_config or EndpointIPAMConfig()
+        record.address = _take(pool, IPv4Address(ipam.ipv4_address) if ipam.ipv4_address else None, record.container)
+        if pool6 is not None:
+            wanted6 = IPv6Address(ipam.ipv6_address) if ipam.ipv6_address else None
+            try:
+                record.address6 = _take(pool6, wanted6, record.container)
+            except ApiError:
+                pool.release(record.interface.ip)
+                raise
         record.mac = mac or mac_for(record.interface.ip)
         record.veth = self._veth()
         try:
             record.ports = self._ports.allocate(wishes)
         except PortError as error:
             pool.release(record.interface.ip)
+            if pool6 is not None and record.interface6 is not None:
+                pool6.release(record.interface6.ip)
             text = f"driver failed programming external connectivity on endpoint {name} ({record.id}): {error}"
             raise ServerError(text) from None
 
@@ -182,8 +185,10 @@ class Endpoints:
                 number=record.number,
                 default_route=record.gateway,
                 isolated=not network.icc,
+                address6=record.interface6,
+                gateway6=network.six.gateway if network.six else None,
             )
-        ports = dict.fromkeys(record.ports, record.interface.ip) if record.ports else {}
+        ports = targets(record)
 
         def work() -> None:
             # first, for the library may only now open its socket, which must be the host's namespace's
@@ -230,8 +235,9 @@ class Endpoints:
         for record in records:
             network = self._catalog.networks.get(record.network)
             if record.names and network is not None:
-                address = str(record.interface.ip)
-                members.append(Membership(network.id, network.name, address, tuple(record.names), record.links))
+                members.append(
+                    Membership(network.id, network.name, tuple(record.addresses), tuple(record.names), record.links)
+                )
         if not members:
             return None
         servers = next((tuple(record.servers) for record in records if record.servers), ())
@@ -281,8 +287,11 @@ class Endpoints:
         way = record if record.gateway else None
         if way is not None and (successor := self._successor(record)) is not None:
             way = successor
-            way.gateway, way.ports, way.only_exposed = True, record.ports, record.only_exposed
-            record.gateway, record.ports, record.only_exposed = False, [], []
+            # without IPv6 in the other network the ports on the host's IPv6 addresses lead nowhere
+            way.ports = [port for port in record.ports if way.address6 or not is_ipv6(port.host_ip)]
+            way.gateway, way.only_exposed = True, record.only_exposed
+            record.ports = [port for port in record.ports if port not in way.ports]
+            record.gateway, record.only_exposed = False, []
             self._catalog.save(record, way)
         else:
             self._catalog.save(record)
@@ -313,17 +322,19 @@ class Endpoints:
         network = self._catalog.networks.get(way.network) if way is not None and way is not record else None
 
         def on_host() -> None:
-            if way is not None and way.ports:
-                self._rules.unpublish(way.ports)
+            if way is not None:
+                self._rules.unpublish({*way.ports, *record.ports})
                 if way is not record:
-                    self._rules.publish(dict.fromkeys(way.ports, way.interface.ip))
+                    self._rules.publish(targets(way))
             if record.veth:
                 bridge.remove_link(record.veth)
 
         await in_thread(on_host)
         if network is not None and netns.is_held(path):
-            gateway = network.gateway.ip
-            await netns.in_own_thread(lambda: bridge.lead_out(path, gateway))
+            gateways: list[Address] = [network.gateway.ip]
+            if network.six is not None:
+                gateways.append(network.six.gateway.ip)
+            await netns.in_own_thread(lambda: bridge.lead_out(path, *gateways))
         self._ports.release(record.ports)
         self._catalog.forget(record)
 
@@ -349,6 +360,9 @@ class Endpoints:
             log.warning("container %s has lost its network namespace's mount", record.container[:12])
         try:
             self._catalog.pool(network).take(record.interface.ip, record.container)
+            pool6 = self._catalog.pool6(network)
+            if pool6 is not None and record.interface6 is not None:
+                pool6.take(record.interface6.ip, record.container)
         except NoAddress as error:
             log.warning("container %s: %s", record.container[:12], error)
         for port in record.ports:
@@ -377,6 +391,7 @@ class Endpoints:
     def _endpoint(self, record: EndpointRecord) -> Endpoint:
         network = self._catalog.networks[record.network]
         address = record.interface if record.address else None
+        address6 = record.interface6
         return Endpoint(
             id=record.id,
             network_id=network.id,
@@ -386,6 +401,9 @@ class Endpoints:
             ip_address=str(address.ip) if address else "",
             ip_prefix_len=address.network.prefixlen if address else 0,
             gateway=str(network.gateway.ip) if address and not network.internal else "",
+            ipv6_address=str(address6.ip) if address6 else "",
+            ipv6_prefix_len=address6.network.prefixlen if address6 else 0,
+            ipv6_gateway=str(network.six.gateway.ip) if network.six and not network.internal else "",
             mac_address=record.mac,
             ports=port_map(record.ports, record.only_exposed),
             dns_names=tuple(record.names) if network.user_defined else None,
@@ -397,19 +415,68 @@ def check_address(network: NetworkRecord, asked: EndpointSettings) -> None:
     ipam = asked.ipam_config
     if network.default and asked.aliases:
         raise BadRequest("network-scoped alias is supported only for containers in user defined networks")
-    if not ipam:
-        return
-    if ipam.ipv6_address:
-        raise BadRequest(f"invalid IPv6 address: {ipam.ipv6_address}: the network has no IPv6")
-    if not ipam.ipv4_address:
+    if not ipam or not (ipam.ipv4_address or ipam.ipv6_address):
         return
     if network.default:
         raise BadRequest("user specified IP address is supported on user defined networks only")
-    try:
-        IPv4Address(ipam.ipv4_address)
-    except ValueError:
-        raise BadRequest(f"invalid IPv4 address: {ipam.ipv4_address}") from None
-    if not network.subnet_given:
+    if ipam.ipv4_address:
+        try:
+            IPv4Address(ipam.ipv4_address)
+        except ValueError:
+            raise BadRequest(f"invalid IPv4 address: {ipam.ipv4_address}") from None
+    if ipam.ipv6_address:
+        try:
+            if IPv6Address(ipam.ipv6_address).scope_id is not None:
+                raise ValueError
+        except ValueError:
+            raise BadRequest(f"invalid IPv6 address: {ipam.ipv6_address}") from None
+        if network.six is None:
+            raise BadRequest(f"invalid IPv6 address: {ipam.ipv6_address}: network {network.name} has no IPv6")
+    if (ipam.ipv4_address and not network.subnet_given) or (
+        ipam.ipv6_address and not (network.six and network.six.given)
+    ):
         raise BadRequest(
             "user specified IP address is supported only when connecting to networks with user configured subnets"
         )
+
+
+def check_wishes(network: NetworkRecord, wishes: Sequence[Wish]) -> None:
+    """Whether ports can be published where they are asked for. Raises ``BadRequest``."""
+    for wish in wishes:
+        if not is_ipv6(wish.host_ip):
+            continue
+        if network.six is None:
+            raise BadRequest(
+                f"port {wish.container_port}/{wish.protocol} can't be published on {wish.host_ip}: network {network.name} has "
+                "no IPv6 (make one with EnableIPv6, or publish on an IPv4 address)"
+            )
+        if IPv6Address(wish.host_ip).is_loopback:
+            raise BadRequest(
+                f"port {wish.container_port}/{wish.protocol} can't be published on {wish.host_ip}: the kernel leads nothing "
+                "from there to containers (publish on 127.0.0.1)"
+            )
+
+
+def targets(record: EndpointRecord) -> dict[Published, Address]:
+    """Where an endpoint's published ports lead, those of IPv6 addresses to its IPv6 address."""
+    six = record.interface6
+    found: dict[Published, Address] = {}
+    for port in record.ports:
+        if not is_ipv6(port.host_ip):
+            found[port] = record.interface.ip
+        elif six is not None:
+            found[port] = six.ip
+    return found
+
+
+def _take(pool: Addresses, wanted: Address | None, container: str) -> str:
+    """An address with its prefix length. Raises ``BadRequest``, ``Forbidden``, ``ServerError``."""
+    try:
+        if wanted is None:
+            return str(pool.allocate(container))
+        pool.take(wanted, container)
+    except NotInSubnet as error:
+        raise BadRequest(str(error)) from None
+    except NoAddress as error:
+        raise (Forbidden if wanted else ServerError)(str(error)) from None
+    return f"{wanted}/{pool.subnet.prefixlen}"

@@ -1,15 +1,17 @@
-"""The engine's own nftables table: addresses translated on the way out, ports on the way in, neighbours kept apart.
+"""The engine's own nftables tables: addresses translated on the way out, ports on the way in, neighbours kept apart.
 
-One table, ``ip wherry-<tag>``, holds everything and is replaced as a whole in one transaction; a published port is
-one element of a map, added and deleted alone. ``Firewall`` remembers what should be there, so that the table can be put
-back whatever became of it. Its calls block; any thread may make them.
+A table ``ip wherry-<tag>`` holds everything, and ``ip6 wherry-<tag>`` the same for IPv6 where a network has that. They are
+replaced as a whole in one transaction; a published port is one element of a map, added and deleted alone. ``Firewall``
+remembers what should be there, so that the tables can be put back whatever became of them. Its calls block; any thread may
+make them.
 
-The table, for bridges B with subnets S:
+A table, for bridges B with subnets S:
 
     raw         from B to or from 127.0.0.0/8: dropped. ``route_localnet`` on B lets published ports be reached on
                 127.0.0.1, and must not let containers reach the host's own loopback services.
     prerouting  to an address of this host: to the container that publishes the port. Not for 127.0.0.0/8, which a
-    output      neighbour on the wire could send; that is translated only where it begins, in output.
+    output      neighbour on the wire could send; that is translated only where it begins, in output. Never for ::1,
+                whose answers the kernel would drop: the port is refused there, so that clients go on to 127.0.0.1.
     forward     into B: answers, published ports, and neighbours on the same B; nothing else. From and to an internal
                 B only neighbours.
     postrouting from S out of anywhere but B: masqueraded; also the host's loopback into B, and a container that reaches
@@ -21,10 +23,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
 
+from wherry.engine.networks.ipam import Address, Subnet
 from wherry.engine.networks.nftables import Nft, NftError
-from wherry.engine.networks.ports import ANY, Published
+from wherry.engine.networks.ports import ANY, ANY6, Published, is_ipv6
 
 _PORTS = "meta l4proto { tcp, udp, sctp }"
 
@@ -37,6 +41,10 @@ class Segment:
     masquerade: bool = True
     icc: bool = True
     internal: bool = False
+    subnet6: IPv6Network | None = None
+
+    def within(self, family: str) -> Subnet | None:
+        return self.subnet if family == "ip" else self.subnet6
 
 
 def table_name(tag: str) -> str:
@@ -45,27 +53,29 @@ def table_name(tag: str) -> str:
 
 def _entry(port: Published) -> tuple[str, str]:
     """The map and the key of a published port."""
-    if port.host_ip == ANY:
+    if port.host_ip in (ANY, ANY6):
         return "published", f"{port.protocol} . {port.host_port}"
     return "published_at", f"{port.host_ip} . {port.protocol} . {port.host_port}"
 
 
-def elements_text(verb: str, table: str, ports: Mapping[Published, IPv4Address]) -> str:
+def elements_text(verb: str, table: str, ports: Mapping[Published, Address]) -> str:
     """``add`` or ``delete`` commands for published ports that lead to containers' addresses."""
     lines = []
     for port, address in ports.items():
         name, key = _entry(port)
         target = f" : {address} . {port.container_port}" if verb == "add" else ""
-        lines.append(f"{verb} element ip {table} {name} {{ {key}{target} }}")
+        family = "ip6" if is_ipv6(port.host_ip) else "ip"
+        lines.append(f"{verb} element {family} {table} {name} {{ {key}{target} }}")
     return "\n".join(lines)
 
 
-def _masquerades(name: str, segment: Segment) -> str:
-    lines = [f'ip saddr 127.0.0.0/8 oifname "{name}" masquerade']
+def _masquerades(family: str, name: str, segment: Segment) -> str:
+    subnet = segment.within(family)
+    lines = [f'ip saddr 127.0.0.0/8 oifname "{name}" masquerade'] if family == "ip" else []
     if not segment.internal:
-        lines.append(f'ip saddr {segment.subnet} oifname "{name}" ct status dnat masquerade')
+        lines.append(f'{family} saddr {subnet} oifname "{name}" ct status dnat masquerade')
     if segment.masquerade and not segment.internal:
-        lines.append(f'ip saddr {segment.subnet} oifname != "{name}" masquerade')
+        lines.append(f'{family} saddr {subnet} oifname != "{name}" masquerade')
     return "\n".join(f"    {line}" for line in lines)
 
 
@@ -74,16 +84,41 @@ def _elements(entries: Iterable[str]) -> str:
     return f"elements = {{ {text} }}" if text else ""
 
 
-def table_text(table: str, bridges: Mapping[str, Segment], ports: Mapping[Published, IPv4Address]) -> str:
-    """The transaction that puts the whole table in the place of whatever is there."""
+def table_text(
+    table: str, bridges: Mapping[str, Segment], ports: Mapping[Published, Address], *, ipv6: bool = True
+) -> str:
+    """The transaction that puts the whole of both tables in the place of whatever is there.
+
+    Without ``ipv6`` the kernel has none, and is not asked for any.
+    """
+    text = _family_text("ip", table, bridges)
+    six = {name: segment for name, segment in bridges.items() if segment.subnet6 is not None}
+    if six:
+        text += _family_text("ip6", table, six)
+    elif ipv6:
+        text += removal_text("ip6", table)
+    return text + elements_text("add", table, ports)
+
+
+def removal_text(family: str, table: str) -> str:
+    """Commands after which there is no such table, whether or not it was there."""
+    return f"add table {family} {table}\ndelete table {family} {table}\n"
+
+
+def _family_text(family: str, table: str, bridges: Mapping[str, Segment]) -> str:
+    address = "ipv4_addr" if family == "ip" else "ipv6_addr"
+    raw = (
+        "iifname @bridges ip daddr 127.0.0.0/8 drop\n    iifname @bridges ip saddr 127.0.0.0/8 drop"
+        if family == "ip"
+        else ""  # the kernel itself takes ::1 from no wire
+    )
+    loopback = "127.0.0.0/8" if family == "ip" else "::1"
+    own = "" if family == "ip" else "ip6 daddr ::1 return\n    "
     names = _elements(f'"{name}"' for name in bridges)
     pairs = _elements(f'"{name}" . "{name}"' for name, segment in bridges.items() if segment.icc)
     internal = _elements(f'"{name}"' for name, segment in bridges.items() if segment.internal)
-    out = "\n".join(_masquerades(name, segment) for name, segment in bridges.items())
-    return f"""
-add table ip {table}
-delete table ip {table}
-table ip {table} {{
+    out = "\n".join(_masquerades(family, name, segment) for name, segment in bridges.items())
+    return f"""{removal_text(family, table)}table {family} {table} {{
   set bridges {{
     type ifname
     {names}
@@ -97,28 +132,27 @@ table ip {table} {{
     {pairs}
   }}
   map published_at {{
-    type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
+    type {address} . inet_proto . inet_service : {address} . inet_service
   }}
   map published {{
-    type inet_proto . inet_service : ipv4_addr . inet_service
+    type inet_proto . inet_service : {address} . inet_service
   }}
   chain raw {{
     type filter hook prerouting priority raw; policy accept;
-    iifname @bridges ip daddr 127.0.0.0/8 drop
-    iifname @bridges ip saddr 127.0.0.0/8 drop
+    {raw}
   }}
   chain publish {{
-    {_PORTS} dnat ip to ip daddr . meta l4proto . th dport map @published_at
-    {_PORTS} dnat ip to meta l4proto . th dport map @published
+    {_PORTS} dnat {family} to {family} daddr . meta l4proto . th dport map @published_at
+    {_PORTS} dnat {family} to meta l4proto . th dport map @published
   }}
   chain prerouting {{
     type nat hook prerouting priority dstnat; policy accept;
-    ip daddr 127.0.0.0/8 return
+    {family} daddr {loopback} return
     fib daddr type local jump publish
   }}
   chain output {{
     type nat hook output priority -100; policy accept;
-    fib daddr type local jump publish
+    {own}fib daddr type local jump publish
   }}
   chain forward {{
     type filter hook forward priority filter; policy accept;
@@ -141,7 +175,6 @@ table ip {table} {{
 {out}
   }}
 }}
-{elements_text("add", table, ports)}
 """
 
 
@@ -151,17 +184,17 @@ class Firewall:
         self._nft = nft
         self._lock = threading.Lock()
         self._bridges: dict[str, Segment] = {}
-        self._ports: dict[Published, IPv4Address] = {}
+        self._ports: dict[Published, Address] = {}
 
-    def restore(self, bridges: Mapping[str, Segment], ports: Mapping[Published, IPv4Address] | None = None) -> None:
-        """Make this, and nothing more, the table's content; without ``ports`` those of now stay. Raises ``NftError``."""
+    def restore(self, bridges: Mapping[str, Segment], ports: Mapping[Published, Address] | None = None) -> None:
+        """Make this, and nothing more, the tables' content; without ``ports`` those of now stay. Raises ``NftError``."""
         with self._lock:
             self._bridges = dict(bridges)
             if ports is not None:
                 self._ports = dict(ports)
             self._rebuild()
 
-    def publish(self, ports: Mapping[Published, IPv4Address]) -> None:
+    def publish(self, ports: Mapping[Published, Address]) -> None:
         """Lead host ports to addresses. Raises ``NftError``; then none of them is led anywhere."""
         self._change("add", ports)
 
@@ -172,21 +205,22 @@ class Firewall:
         self._change("delete", known)
 
     def check(self) -> bool:
-        """Put the table back if somebody took it away; whether that was so. Raises ``NftError``."""
+        """Put the tables back if somebody took one away; whether that was so. Raises ``NftError``."""
         with self._lock:
-            if not self._bridges or self._exists():
+            if not self._bridges or self._exist():
                 return False
             self._rebuild()
             return True
 
     def remove(self) -> None:
-        """Take the table away. Raises ``NftError``."""
+        """Take the tables away. Raises ``NftError``."""
         with self._lock:
             self._bridges.clear()
             self._ports.clear()
-            self._nft.run(f"add table ip {self.table}\ndelete table ip {self.table}")
+            families = ("ip", "ip6") if _has_ipv6() else ("ip",)
+            self._nft.run("".join(removal_text(family, self.table) for family in families))
 
-    def _change(self, verb: str, ports: Mapping[Published, IPv4Address]) -> None:
+    def _change(self, verb: str, ports: Mapping[Published, Address]) -> None:
         if not ports:
             return
         with self._lock:
@@ -207,9 +241,15 @@ class Firewall:
                         self._ports = before
                     raise
 
-    def _exists(self) -> bool:
-        tables = (entry.get("table") for entry in self._nft.query("list tables ip"))
-        return any(table and table.get("name") == self.table for table in tables)
+    def _exist(self) -> bool:
+        tables = [entry["table"] for entry in self._nft.query("list tables") if "table" in entry]
+        there = {table["family"] for table in tables if table["name"] == self.table}
+        six = any(segment.subnet6 is not None for segment in self._bridges.values())
+        return there >= ({"ip", "ip6"} if six else {"ip"})
 
     def _rebuild(self) -> None:
-        self._nft.run(table_text(self.table, self._bridges, self._ports))
+        self._nft.run(table_text(self.table, self._bridges, self._ports, ipv6=_has_ipv6()))
+
+
+def _has_ipv6() -> bool:
+    return Path("/proc/net/if_inet6").exists()

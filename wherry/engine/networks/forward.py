@@ -8,7 +8,7 @@ because the engine's own table lets nothing unasked into a bridge. No other fore
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ _CHAINS = ("DOCKER-USER", "FORWARD")
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A chain that drops what nobody accepted in it. ``family`` is ip or inet."""
+    """A chain that drops what nobody accepted in it. ``family`` is ip, ip6 or inet."""
 
     family: str
     table: str
@@ -34,26 +34,27 @@ def comment(tag: str) -> str:
     return f"wherry-{tag}"
 
 
-def dropping_chains(objects: Iterable[dict[str, Any]]) -> list[Chain]:
-    """The chains on the way of forwarded IPv4 whose policy is drop, of ``list chains``' objects."""
+def dropping_chains(objects: Iterable[dict[str, Any]], families: Collection[str] = ("ip", "inet")) -> list[Chain]:
+    """The chains on the way of forwarded packets, IPv4's if not said otherwise, whose policy is drop, of ``list chains``'
+    objects."""
     return [
         Chain(chain["family"], chain["table"], chain["name"])
         for chain in (entry.get("chain") for entry in objects)
         if chain
         and chain.get("hook") == "forward"
         and chain.get("policy") == "drop"
-        and chain.get("family") in ("ip", "inet")
+        and chain.get("family") in families
     ]
 
 
-def place(objects: Sequence[dict[str, Any]]) -> str | None:
-    """The chain of ``ip filter`` where the accepts belong; None where none are needed."""
-    if Chain("ip", "filter", "FORWARD") not in dropping_chains(objects):
+def place(objects: Sequence[dict[str, Any]], family: str = "ip") -> str | None:
+    """The chain of ``ip filter``, or ``ip6 filter``, where the accepts belong; None where none are needed."""
+    if Chain(family, "filter", "FORWARD") not in dropping_chains(objects, (family,)):
         return None
     names = {
         chain["name"]
         for chain in (entry.get("chain") for entry in objects)
-        if chain and chain["family"] == "ip" and chain["table"] == "filter"
+        if chain and chain["family"] == family and chain["table"] == "filter"
     }
     return next(name for name in _CHAINS if name in names)
 
@@ -68,7 +69,9 @@ def present(objects: Iterable[dict[str, Any]], tag: str) -> list[dict[str, Any]]
     ]
 
 
-def accepts_text(chain: str, objects: Sequence[dict[str, Any]], tag: str, bridges: Iterable[str]) -> str:
+def accepts_text(
+    chain: str, objects: Sequence[dict[str, Any]], tag: str, bridges: Iterable[str], family: str = "ip"
+) -> str:
     """The transaction that makes a chain hold exactly the accepts of these bridges; empty if it does.
 
     They go before a closing ``return``, which DOCKER-USER has, else to the end.
@@ -77,10 +80,11 @@ def accepts_text(chain: str, objects: Sequence[dict[str, Any]], tag: str, bridge
     wanted = [f'{direction} "{bridge}"' for bridge in bridges for direction in ("iifname", "oifname")]
     if sorted(wanted) == sorted(_interface(rule) for rule in mine):
         return ""
-    lines = [f"delete rule ip filter {chain} handle {rule['handle']}" for rule in mine]
+    lines = [f"delete rule {family} filter {chain} handle {rule['handle']}" for rule in mine]
     theirs = [entry["rule"] for entry in objects if "rule" in entry and entry["rule"] not in mine]
     closing = theirs[-1] if theirs and "return" in (theirs[-1]["expr"] or [{}])[-1] else None
-    where = f"insert rule ip filter {chain} handle {closing['handle']}" if closing else f"add rule ip filter {chain}"
+    at = f"rule {family} filter {chain}"
+    where = f"insert {at} handle {closing['handle']}" if closing else f"add {at}"
     lines += [f'{where} {match} counter accept comment "{comment(tag)}"' for match in wanted]
     return "\n".join(lines)
 
@@ -91,30 +95,30 @@ def _interface(rule: dict[str, Any]) -> str:
     return f'{match.get("left", {}).get("meta", {}).get("key")} "{match.get("right")}"'
 
 
-def ensure(nft: Nft, tag: str, bridges: Sequence[str]) -> list[str]:
-    """Put the accepts where they are needed and take them from where they are not.
+def ensure(nft: Nft, tag: str, bridges: Mapping[str, Sequence[str]]) -> list[str]:
+    """Put the accepts of ``bridges``, by family, where they are needed, and take them from where they are not.
 
     Returns warnings: what else drops forwarded traffic, for the machine's owner to see to. Raises ``NftError``.
     """
     objects = nft.query("list chains")
-    target = place(objects) if bridges else None
     for chain in (entry["chain"] for entry in objects if "chain" in entry):
-        if (chain["family"], chain["table"]) != ("ip", "filter") or chain["name"] not in _CHAINS:
+        family, name = chain["family"], chain["name"]
+        if family not in ("ip", "ip6") or chain["table"] != "filter" or name not in _CHAINS:
             continue
-        name = chain["name"]
-        rules = nft.query(f"list chain ip filter {name}")
-        commands = accepts_text(name, rules, tag, bridges if name == target else ())
+        rules = nft.query(f"list chain {family} filter {name}")
+        wanted = bridges.get(family, ()) if name == place(objects, family) else ()
+        commands = accepts_text(name, rules, tag, wanted, family)
         if commands:
             nft.run(commands)
-    return warnings(objects)
+    return warnings(objects, ("ip", "inet", "ip6") if bridges.get("ip6") else ("ip", "inet"))
 
 
-def warnings(objects: Iterable[dict[str, Any]]) -> list[str]:
+def warnings(objects: Iterable[dict[str, Any]], families: Collection[str] = ("ip", "inet")) -> list[str]:
     """What keeps containers from the network that the engine does not touch, one sentence each."""
     found = [
         f"the nftables chain {chain} drops forwarded traffic: accept that of the engine's bridges there"
-        for chain in dropping_chains(objects)
-        if (chain.family, chain.table, chain.name) != ("ip", "filter", "FORWARD")
+        for chain in dropping_chains(objects, families)
+        if (chain.table, chain.name) != ("filter", "FORWARD") or chain.family == "inet"
     ]
     if legacy_filter():
         found.append(

@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
+
+Address = IPv4Address | IPv6Address
+Interface = IPv4Interface | IPv6Interface
+Subnet = IPv4Network | IPv6Network
 
 # dockerd's default pools, in its order
 POOLS: tuple[IPv4Network, ...] = (
@@ -20,14 +31,27 @@ class NotInSubnet(NoAddress):
     """The address that was asked for is none for containers of this network."""
 
 
-def choose_subnet(occupied: Iterable[IPv4Network]) -> IPv4Network:
+def choose_subnet(occupied: Iterable[Subnet]) -> IPv4Network:
     """The first pool that overlaps none of ``occupied``; a default route does not count. Raises ``NoAddress``."""
-    nets = [net for net in occupied if net.prefixlen]
+    nets = [net for net in occupied if net.prefixlen and isinstance(net, IPv4Network)]
     for pool in POOLS:
         if not any(pool.overlaps(net) for net in nets):
             return pool
     raise NoAddress(
         "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network"
+    )
+
+
+def choose_subnet6(id: str, occupied: Iterable[Subnet]) -> IPv6Network:
+    """A /64 of the unique local addresses (RFC 4193) whose random part is taken from a network's id, and which overlaps
+    none of ``occupied``. Raises ``NoAddress``."""
+    nets = [net for net in occupied if net.prefixlen and isinstance(net, IPv6Network)]
+    for start in range(len(id) - 9):
+        net = IPv6Network((int(f"fd{id[start : start + 10]}", 16) << 80, 64))
+        if not any(net.overlaps(other) for other in nets):
+            return net
+    raise NoAddress(
+        "could not find an available, non-overlapping IPv6 address pool among the defaults to assign to the network"
     )
 
 
@@ -49,16 +73,17 @@ class Addresses:
 
     def __init__(
         self,
-        subnet: IPv4Network,
-        gateway: IPv4Address | None = None,
-        ip_range: IPv4Network | None = None,
-        reserved: Collection[IPv4Address] = (),
+        subnet: Subnet,
+        gateway: Address | None = None,
+        ip_range: Subnet | None = None,
+        reserved: Collection[Address] = (),
     ) -> None:
-        if subnet.prefixlen > 30:
+        if subnet.prefixlen > subnet.max_prefixlen - 2:
             raise ValueError(f"no room for containers in {subnet}")
         self.subnet = subnet
-        self.gateway = IPv4Interface((gateway or int(subnet.network_address) + 1, subnet.prefixlen))
-        ends = (subnet.network_address, subnet.broadcast_address)
+        self.gateway = self._interface(int(gateway or subnet.network_address + 1))
+        # IPv6 has no broadcast, but the subnet's first address means any of its routers
+        ends = (subnet.network_address, subnet.broadcast_address)[: 2 if subnet.version == 4 else 1]
         self._reserved = {int(address) for address in (*ends, self.gateway.ip, *reserved)}
         pool = ip_range or subnet
         self._first = int(pool.network_address)
@@ -70,16 +95,16 @@ class Addresses:
     def __len__(self) -> int:
         return len(self._taken)
 
-    def allocate(self, owner: str) -> IPv4Interface:
+    def allocate(self, owner: str) -> Interface:
         """A free address for a container's id. Raises ``NoAddress`` when there is none."""
         number = self._last.get(owner)
         if number is None or number in self._taken:
             number = self._rotate()
         self._taken.add(number)
         self._remember(owner, number)
-        return IPv4Interface((number, self.subnet.prefixlen))
+        return self._interface(number)
 
-    def take(self, address: IPv4Address, owner: str) -> None:
+    def take(self, address: Address, owner: str) -> None:
         """Mark an address as in use, as an earlier engine gave it. Raises ``NoAddress`` when it can't be."""
         number = int(address)
         if address not in self.subnet:
@@ -91,9 +116,13 @@ class Addresses:
         if 0 <= number - self._first < self._count:
             self._next = max(self._next, number - self._first + 1) % self._count
 
-    def release(self, address: IPv4Address) -> None:
+    def release(self, address: Address) -> None:
         """Free an address; nothing happens if it is free."""
         self._taken.discard(int(address))
+
+    def _interface(self, number: int) -> Interface:
+        kind = IPv4Interface if self.subnet.version == 4 else IPv6Interface
+        return kind((number, self.subnet.prefixlen))
 
     def _rotate(self) -> int:
         for step in range(self._count):
@@ -101,7 +130,9 @@ class Addresses:
             if self._first + offset not in self._taken and self._first + offset not in self._reserved:
                 self._next = (offset + 1) % self._count
                 return self._first + offset
-        raise NoAddress(f"no available IPv4 addresses on this network's address pool: {self.subnet}")
+        raise NoAddress(
+            f"no available IPv{self.subnet.version} addresses on this network's address pool: {self.subnet}"
+        )
 
     def _remember(self, owner: str, number: int) -> None:
         self._last.pop(owner, None)

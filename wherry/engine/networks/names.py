@@ -40,12 +40,12 @@ class NamesError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """A container in one network: its address, what it is called there, and what it alone calls others (links: alias
-    to name)."""
+    """A container in one network: its addresses, IPv4 first, what it is called there, and what it alone calls others
+    (links: alias to name)."""
 
     network: str  # id
     network_name: str
-    address: str
+    addresses: tuple[str, ...]
     names: tuple[str, ...]
     links: Mapping[str, str] = field(default_factory=dict)
 
@@ -143,7 +143,7 @@ class Names:
                 {
                     "id": member.network,
                     "name": member.network_name,
-                    "address": member.address,
+                    "addresses": member.addresses,
                     "names": member.names,
                     "links": dict(member.links),
                 }

@@ -13,7 +13,7 @@ import socket
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_GETADDR = 20, 22
@@ -31,6 +31,7 @@ _IFLA_LINKINFO, _IFLA_NET_NS_FD = 18, 28
 _INFO_KIND, _INFO_DATA, _VETH_PEER = 1, 2, 1
 _BRPORT_HAIRPIN, _BRPORT_ISOLATED = 4, 33
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
+_IFA_F_NODAD = 0x02
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_TABLE = 1, 4, 5, 15
 _NDA_DST, _NDA_LLADDR = 1, 2
 _NTF_MASTER, _NTF_STICKY, _NUD_REACHABLE, _NUD_NOARP = 0x04, 0x40, 0x02, 0x40
@@ -65,9 +66,8 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    destination: IPv4Network
+    destination: IPv4Network | IPv6Network
     interface: int  # index
-    gateway: IPv4Address | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,30 +190,37 @@ def forward_mac(index: int, mac: str) -> Message:
     return Message(RTM_NEWNEIGH, _CREATE | _REPLACE, body, f"set forwarding on link {index}")
 
 
-def neighbour(index: int, address: IPv4Address, mac: str) -> Message:
+def _family(address: IPv4Address | IPv6Address) -> int:
+    return socket.AF_INET if address.version == 4 else socket.AF_INET6
+
+
+def neighbour(index: int, address: IPv4Address | IPv6Address, mac: str) -> Message:
     """Tell the host which MAC address an address behind a link has, in the place of what it may remember."""
     body = (
-        _NEIGHBOUR.pack(socket.AF_INET, index, _NUD_REACHABLE, 0, 0)
+        _NEIGHBOUR.pack(_family(address), index, _NUD_REACHABLE, 0, 0)
         + _attribute(_NDA_DST, address.packed)
         + _attribute(_NDA_LLADDR, mac_bytes(mac))
     )
     return Message(RTM_NEWNEIGH, _CREATE | _REPLACE, body, f"set neighbour {address}")
 
 
-def add_address(index: int, address: IPv4Interface) -> Message:
+def add_address(index: int, address: IPv4Interface | IPv6Interface) -> Message:
+    """An IPv6 address is good at once: nobody else has it, so nobody is asked (no duplicate address detection)."""
     packed = address.ip.packed
+    flags = 0 if address.version == 4 else _IFA_F_NODAD
     body = (
-        _ADDRESS.pack(socket.AF_INET, address.network.prefixlen, 0, 0, index)
+        _ADDRESS.pack(_family(address.ip), address.network.prefixlen, flags, 0, index)
         + _attribute(_IFA_LOCAL, packed)
         + _attribute(_IFA_ADDRESS, packed)
-        + _attribute(_IFA_BROADCAST, address.network.broadcast_address.packed)
     )
+    if address.version == 4:
+        body += _attribute(_IFA_BROADCAST, address.network.broadcast_address.packed)
     return Message(RTM_NEWADDR, _CREATE | _EXCLUSIVE, body, f"add address {address}", (errno.EEXIST,))
 
 
-def add_default_route(gateway: IPv4Address) -> Message:
+def add_default_route(gateway: IPv4Address | IPv6Address) -> Message:
     body = _ROUTE.pack(
-        socket.AF_INET, 0, 0, 0, _TABLE_MAIN, _PROTO_BOOT, _SCOPE_UNIVERSE, _TYPE_UNICAST, 0
+        _family(gateway), 0, 0, 0, _TABLE_MAIN, _PROTO_BOOT, _SCOPE_UNIVERSE, _TYPE_UNICAST, 0
     ) + _attribute(_RTA_GATEWAY, gateway.packed)
     return Message(RTM_NEWROUTE, _CREATE | _REPLACE, body, f"set default route by {gateway}")
 
@@ -275,32 +282,36 @@ class Netlink:
     def links(self) -> list[Link]:
         return [_link(body) for body in self._ask(RTM_GETLINK, _LINK.pack(0, 0, 0, 0, 0), dump=True)]
 
-    def addresses(self) -> list[tuple[int, IPv4Interface]]:
-        """Every (link index, IPv4 address)."""
-        found = []
-        for body in self._ask(RTM_GETADDR, _ADDRESS.pack(socket.AF_INET, 0, 0, 0, 0), dump=True):
-            _, prefix, _, _, index = _ADDRESS.unpack_from(body)
+    def addresses(self) -> list[tuple[int, IPv4Interface | IPv6Interface]]:
+        """Every (link index, address)."""
+        found: list[tuple[int, IPv4Interface | IPv6Interface]] = []
+        for body in self._ask(RTM_GETADDR, _ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0), dump=True):
+            family, prefix, _, _, index = _ADDRESS.unpack_from(body)
+            if family not in (socket.AF_INET, socket.AF_INET6):
+                continue
             attributes = _attributes(body, _ADDRESS.size)
             packed = attributes.get(_IFA_LOCAL) or attributes.get(_IFA_ADDRESS)
             if packed is not None:
-                found.append((index, IPv4Interface((packed, prefix))))
+                kind = IPv4Interface if family == socket.AF_INET else IPv6Interface
+                found.append((index, kind((packed, prefix))))
         return found
 
     def routes(self) -> list[Route]:
-        """Every IPv4 unicast route but those of the local table."""
+        """Every unicast route but those of the local table."""
         found = []
-        request = _ROUTE.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)
+        request = _ROUTE.pack(socket.AF_UNSPEC, 0, 0, 0, 0, 0, 0, 0, 0)
         for body in self._ask(RTM_GETROUTE, request, dump=True):
-            _, prefix, _, _, table, _, _, kind, _ = _ROUTE.unpack_from(body)
+            family, prefix, _, _, table, _, _, kind, _ = _ROUTE.unpack_from(body)
             attributes = _attributes(body, _ROUTE.size)
             if _RTA_TABLE in attributes:
                 (table,) = struct.unpack("=I", attributes[_RTA_TABLE])
-            if table == _TABLE_LOCAL or kind != _TYPE_UNICAST:
+            if table == _TABLE_LOCAL or kind != _TYPE_UNICAST or family not in (socket.AF_INET, socket.AF_INET6):
                 continue
-            destination = IPv4Network((attributes.get(_RTA_DST, bytes(4)), prefix))
             (interface,) = struct.unpack("=I", attributes.get(_RTA_OIF, bytes(4)))
-            gateway = attributes.get(_RTA_GATEWAY)
-            found.append(Route(destination, interface, None if gateway is None else IPv4Address(gateway)))
+            if family == socket.AF_INET:
+                found.append(Route(IPv4Network((attributes.get(_RTA_DST, bytes(4)), prefix)), interface))
+            else:
+                found.append(Route(IPv6Network((attributes.get(_RTA_DST, bytes(16)), prefix)), interface))
         return found
 
     def _pack(self, kind: int, flags: int, body: bytes) -> bytes:

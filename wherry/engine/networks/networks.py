@@ -29,14 +29,14 @@ from wherry.engine.filters import check_keys, match_labels, parse_until
 from wherry.engine.networks import bridge, netns, view
 from wherry.engine.networks.catalog import Catalog
 from wherry.engine.networks.definition import define
-from wherry.engine.networks.endpoints import Endpoints
+from wherry.engine.networks.endpoints import Endpoints, targets
 from wherry.engine.networks.facts import NetworkFacts
 from wherry.engine.networks.firewall import Segment
-from wherry.engine.networks.ipam import NoAddress, choose_subnet
+from wherry.engine.networks.ipam import Address, NoAddress, choose_subnet, choose_subnet6
 from wherry.engine.networks.names import Names
 from wherry.engine.networks.nftables import NftError
-from wherry.engine.networks.ports import HostPorts
-from wherry.engine.networks.records import BRIDGE, HOST, NETWORK, NULL, Endpoint, EndpointRecord, NetworkRecord
+from wherry.engine.networks.ports import HostPorts, Published
+from wherry.engine.networks.records import BRIDGE, HOST, NETWORK, NULL, Endpoint, EndpointRecord, NetworkRecord, Pool6
 from wherry.engine.networks.rules import Rules
 from wherry.engine.store.database import Database, NameTaken
 from wherry.engine.store.layout import Layout
@@ -205,6 +205,9 @@ class Networks:
         made = False
         try:
             async with self._setup:
+                if record.ipv6 and record.pool6 is None:
+                    taken = [*await in_thread(bridge.occupied), *self._catalog.subnets(record)]
+                    record.pool6 = Pool6(subnet=str(choose_subnet6(record.id, taken)), given=False)
                 subnet = await in_thread(
                     bridge.claim_new,
                     record.bridge,
@@ -213,6 +216,7 @@ class Networks:
                     IPv4Address(record.gateway_address) if record.gateway_address else None,
                     mtu=record.mtu,
                     reserved=self._catalog.subnets(record),
+                    gateway6=record.six.gateway if record.six else None,
                 )
                 made = True
                 record.subnet = str(subnet)
@@ -414,22 +418,31 @@ class Networks:
 
     def _segments(self) -> dict[str, Segment]:
         return {
-            network.bridge: Segment(network.network, network.masquerade, network.icc, network.internal)
+            network.bridge: Segment(
+                network.network,
+                network.masquerade,
+                network.icc,
+                network.internal,
+                network.six.network if network.six else None,
+            )
             for network in self._catalog.networks.values()
             if network.id in self._ready
         }
 
     async def _restore_ports(self, records: Iterable[EndpointRecord]) -> None:
-        ports = {port: record.interface.ip for record in records for port in record.ports if record.address}
+        ports: dict[Published, Address] = {}
+        for record in records:
+            ports |= targets(record)
         try:
             await self._rules.restore(self._segments(), ports)
         except NftError as error:
             log.error("published ports could not be restored: %s", error)
 
     async def _ensure_bridge(self, network: NetworkRecord) -> None:
+        gateway6 = network.six.gateway if network.six else None
         if network.user_defined:
             gateway = self._catalog.pool(network).gateway
-            await in_thread(bridge.ensure_bridge, network.bridge, self._mac(network), gateway, network.mtu)
+            await in_thread(bridge.ensure_bridge, network.bridge, self._mac(network), gateway, network.mtu, gateway6)
             return
         subnet = await in_thread(
             bridge.claim,
@@ -438,6 +451,7 @@ class Networks:
             network.network if network.subnet else None,
             in_use=bool(self._catalog.within(network)),
             reserved=self._catalog.subnets(network),
+            gateway6=gateway6,
         )
         if str(subnet) != network.subnet:
             network.subnet = str(subnet)

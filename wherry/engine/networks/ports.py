@@ -22,7 +22,7 @@ import msgspec
 from wherry.api.errors import BadRequest
 from wherry.api.models.networks import PortBinding, PortMap
 
-ANY = "0.0.0.0"
+ANY, ANY6 = "0.0.0.0", "::"
 PROTOCOLS = ("tcp", "udp", "sctp")
 EPHEMERAL = (32768, 60999)  # where the kernel's own range can't be read
 _IPPROTO_SCTP = 132
@@ -32,6 +32,11 @@ _NUMBER = re.compile(r"[0-9]{1,5}\Z")
 
 class PortError(Exception):
     """A host port can't be had; the text is moby's, to be put behind its ``driver failed programming …``."""
+
+
+def is_ipv6(host_ip: str) -> bool:
+    """Which family a host's address is of."""
+    return ":" in host_ip
 
 
 class Published(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +57,7 @@ class Wish:
     host_ip: str = ANY
     first: int = 0
     last: int = 0
+    both: bool = False  # the same port also of all the host's IPv6 addresses
 
 
 def _invalid(text: str) -> BadRequest:
@@ -95,18 +101,26 @@ def _parse_host_ip(text: str, default: str) -> str:
     except AddressValueError:
         pass
     try:
-        IPv6Address(text.strip("[]"))
+        address = IPv6Address(text.removeprefix("[").removesuffix("]"))
     except AddressValueError:
         raise BadRequest(f"invalid IP address in port binding: {text!r}") from None
-    raise BadRequest(f"ports can't be published on an IPv6 address yet ({text}): use an IPv4 one")
+    if address.scope_id is not None:
+        raise BadRequest(f"invalid IP address in port binding: {text!r}: it may not name a link")
+    return str(address.ipv4_mapped or address)
 
 
 def parse_wishes(
-    bindings: PortMap | None, exposed: Iterable[str] | None = None, publish_all: bool = False, default_ip: str = ANY
+    bindings: PortMap | None,
+    exposed: Iterable[str] | None = None,
+    publish_all: bool = False,
+    default_ip: str = ANY,
+    *,
+    ipv6: bool = False,
 ) -> tuple[list[Wish], list[str]]:
     """What to publish, and the keys (``81/tcp``) that are exposed only, both in order of port.
 
-    ``default_ip`` is where a binding publishes that names no address. Raises ``BadRequest`` for what is not a port; create
+    ``default_ip`` is where a binding publishes that names no address; with ``ipv6``, and if that is everywhere, on all IPv6
+    addresses too. Raises ``BadRequest`` for what is not a port; create
     calls this too, to refuse early (CRE20).
     """
     wanted: dict[tuple[int, str], Sequence[PortBinding]] = {}
@@ -127,7 +141,10 @@ def parse_wishes(
         for binding in asked:
             first, last = _parse_host_port(binding.host_port)
             host_ip = _parse_host_ip(binding.host_ip, default_ip)
-            wishes.append(Wish(protocol=protocol, container_port=number, host_ip=host_ip, first=first, last=last))
+            both = ipv6 and not binding.host_ip and host_ip == ANY
+            wishes.append(
+                Wish(protocol=protocol, container_port=number, host_ip=host_ip, first=first, last=last, both=both)
+            )
     return wishes, [f"{number}/{protocol}" for number, protocol in sorted(set(only_exposed))]
 
 
@@ -170,7 +187,7 @@ class HostPorts:
         try:
             # fixed ports first: an ephemeral one must not take what another wish names
             for wish in sorted(wishes, key=lambda wish: wish.first == 0):
-                got.append(self._allocate(wish))
+                got += self._allocate(wish)
         except BaseException:
             self.release(got)
             raise
@@ -199,39 +216,51 @@ class HostPorts:
                     holder.close()
         self._held.clear()
 
-    def _allocate(self, wish: Wish) -> Published:
+    def _allocate(self, wish: Wish) -> list[Published]:
         if wish.first and wish.first == wish.last:
-            number = wish.first
-            self._hold(wish.protocol, wish.host_ip, number)
-        else:
-            number = self._search(wish)
-        return Published(
-            protocol=wish.protocol, container_port=wish.container_port, host_ip=wish.host_ip, host_port=number
-        )
+            return self._hold_for(wish, wish.first)
+        return self._search(wish)
 
-    def _search(self, wish: Wish) -> int:
+    def _hold_for(self, wish: Wish, number: int) -> list[Published]:
+        got: list[Published] = []
+        try:
+            for host_ip in (wish.host_ip, ANY6) if wish.both else (wish.host_ip,):
+                self._hold(wish.protocol, host_ip, number)
+                got.append(
+                    Published(
+                        protocol=wish.protocol, container_port=wish.container_port, host_ip=host_ip, host_port=number
+                    )
+                )
+        except PortError:
+            self.release(got)
+            raise
+        return got
+
+    def _search(self, wish: Wish) -> list[Published]:
         first, last = (wish.first, wish.last) if wish.first else self._range
         count = last - first + 1
         start = 0 if wish.first else self._next.get(wish.protocol, 0)
         for step in range(count):
             offset = (start + step) % count
             try:
-                self._hold(wish.protocol, wish.host_ip, first + offset)
+                got = self._hold_for(wish, first + offset)
             except _Taken:
                 continue
             if not wish.first:
                 self._next[wish.protocol] = offset + 1
-            return first + offset
+            return got
         raise PortError("all ports are allocated")
 
     def _hold(self, protocol: str, host_ip: str, number: int) -> None:
         owners = self._held.get((protocol, number), {})
-        if owners and (host_ip == ANY or host_ip in owners or ANY in owners):
+        own = [owner for owner in owners if is_ipv6(owner) == is_ipv6(host_ip)]
+        if own and (host_ip in (ANY, ANY6, *own) or not {ANY, ANY6}.isdisjoint(own)):
             raise _Taken(f"Bind for {host_ip}:{number} failed: port is already allocated")
         try:
             holder = _holder(protocol, host_ip, number)
         except OSError as error:
-            text = f"listen {protocol}4 {host_ip}:{number}: bind: {os.strerror(error.errno or 0).lower()}"
+            where = f"{protocol}6 [{host_ip}]" if is_ipv6(host_ip) else f"{protocol}4 {host_ip}"
+            text = f"listen {where}:{number}: bind: {os.strerror(error.errno or 0).lower()}"
             raise (_Taken if error.errno == errno.EADDRINUSE else PortError)(text) from None
         self._held.setdefault((protocol, number), {})[host_ip] = holder
 
@@ -242,16 +271,19 @@ class _Taken(PortError):
 
 def _holder(protocol: str, host_ip: str, number: int) -> socket.socket | None:
     """A socket that keeps the port and answers nothing; None where the kernel lacks the protocol."""
+    family = socket.AF_INET6 if is_ipv6(host_ip) else socket.AF_INET
     if protocol == "udp":
-        holder = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        holder = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
     elif protocol == "tcp":
-        holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        holder = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     else:
         try:
-            holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC, _IPPROTO_SCTP)
+            holder = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC, _IPPROTO_SCTP)
         except OSError:
             return None
     try:
+        if family == socket.AF_INET6:
+            holder.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if protocol == "udp":
             _drop_all(holder)
             holder.bind((host_ip, number))

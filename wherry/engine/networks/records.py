@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from ipaddress import IPv4Interface, IPv4Network
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from pathlib import Path
 
 import msgspec
@@ -13,6 +13,25 @@ from wherry.engine.networks.ports import Published
 
 NETWORK, ENDPOINT = "network", "endpoint"  # kinds of rows
 BRIDGE, HOST, NULL = "bridge", "host", "null"  # drivers
+
+
+class Pool6(msgspec.Struct, kw_only=True):
+    """A network's IPv6 addresses: as ``NetworkRecord`` has those of IPv4."""
+
+    subnet: str
+    given: bool = True
+    gateway_address: str = ""
+    ip_range: str = ""
+    auxiliary: dict[str, str] = msgspec.field(default_factory=dict)
+
+    @property
+    def network(self) -> IPv6Network:
+        return IPv6Network(self.subnet)
+
+    @property
+    def gateway(self) -> IPv6Interface:
+        net = self.network
+        return IPv6Interface((self.gateway_address or int(net.network_address) + 1, net.prefixlen))
 
 
 class NetworkRecord(msgspec.Struct, kw_only=True):
@@ -37,6 +56,8 @@ class NetworkRecord(msgspec.Struct, kw_only=True):
     ip_range: str = ""  # where addresses are chosen; empty: anywhere in the subnet
     auxiliary: dict[str, str] = msgspec.field(default_factory=dict)  # addresses that are others', by their names
     subnet_given: bool = False
+    ipv6: bool = False
+    pool6: Pool6 | None = None  # may be asked for without ``ipv6``: then it is shown, and nothing more
     host_binding: str = ""  # where ports are published that name no address; empty: everywhere
     icc: bool = True  # containers reach one another
     masquerade: bool = True
@@ -51,6 +72,11 @@ class NetworkRecord(msgspec.Struct, kw_only=True):
     def gateway(self) -> IPv4Interface:
         net = self.network
         return IPv4Interface((self.gateway_address or int(net.network_address) + 1, net.prefixlen))
+
+    @property
+    def six(self) -> Pool6 | None:
+        """Its IPv6 addresses, if it has any."""
+        return self.pool6 if self.ipv6 else None
 
     @property
     def user_defined(self) -> bool:
@@ -73,6 +99,7 @@ class EndpointRecord(msgspec.Struct, kw_only=True):
     container: str
     network: str  # id
     address: str = ""  # with prefix length
+    address6: str = ""
     mac: str = ""
     veth: str = ""
     ports: list[Published] = msgspec.field(default_factory=list)
@@ -87,6 +114,15 @@ class EndpointRecord(msgspec.Struct, kw_only=True):
     @property
     def interface(self) -> IPv4Interface:
         return IPv4Interface(self.address)
+
+    @property
+    def interface6(self) -> IPv6Interface | None:
+        return IPv6Interface(self.address6) if self.address6 else None
+
+    @property
+    def addresses(self) -> list[str]:
+        """Without prefix lengths, IPv4 first."""
+        return [text.partition("/")[0] for text in (self.address, self.address6) if text]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +140,9 @@ class Endpoint:
     ip_address: str = ""
     ip_prefix_len: int = 0
     gateway: str = ""
+    ipv6_address: str = ""
+    ipv6_prefix_len: int = 0
+    ipv6_gateway: str = ""
     mac_address: str = ""
     ports: PortMap = field(default_factory=dict)
     dns_names: tuple[str, ...] | None = None  # in a user-defined network
@@ -122,6 +161,9 @@ class Endpoint:
             gateway=self.gateway,
             ip_address=self.ip_address,
             ip_prefix_len=self.ip_prefix_len,
+            ipv6_gateway=self.ipv6_gateway,
+            global_ipv6_address=self.ipv6_address,
+            global_ipv6_prefix_len=self.ipv6_prefix_len,
             mac_address=self.mac_address,
             dns_names=None if self.dns_names is None else list(self.dns_names),
         )

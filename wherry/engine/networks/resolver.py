@@ -9,7 +9,7 @@ process lives in the host's namespace), or of the container if it has its own; n
 
 The engine talks over a SOCK_SEQPACKET socket, one JSON object a packet, each answered by one:
 
-    {"op": "put", "id": …, "networks": [{"id", "name", "address", "names", "links"}], "servers": […], "outside": true}
+    {"op": "put", "id": …, "networks": [{"id", "name", "addresses", "names", "links"}], "servers": […], "outside": true}
         and two descriptors, UDP and listening TCP, unless they were given before: the container is known so from now on
     {"op": "drop", "id": …}   its sockets are closed, its names forgotten
     {"op": "list"}            {"ids": […]}
@@ -33,10 +33,10 @@ import struct
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from typing import Any
 
-from dnslib import CLASS, PTR, QTYPE, RCODE, RR, A, DNSBuffer, DNSError, DNSHeader, DNSQuestion, DNSRecord  # type: ignore[import-untyped]
+from dnslib import AAAA, CLASS, PTR, QTYPE, RCODE, RR, A, DNSBuffer, DNSError, DNSHeader, DNSQuestion, DNSRecord  # type: ignore[import-untyped]
 
 TTL = 0  # seconds: an answer may be wrong at once, so nobody is to keep it
 ALONE, IDLE = 2.0, 60.0  # seconds without clients until the end, without and with an engine
@@ -76,7 +76,7 @@ class Table:
     def __init__(self) -> None:
         self.clients: dict[str, Client] = {}
         self._names: dict[str, dict[str, set[str]]] = {}  # network → name → containers
-        self._addresses: dict[str, dict[str, str]] = {}  # network → container → address
+        self._addresses: dict[str, dict[str, list[str]]] = {}  # network → container → addresses
         self._owners: dict[str, dict[str, tuple[str, str]]] = {}  # network → address → container, its first name
 
     def set(self, client: Client, networks: Sequence[dict[str, Any]]) -> None:
@@ -89,8 +89,9 @@ class Table:
             known = self._names.setdefault(key, {})
             for name in names:
                 known.setdefault(name, set()).add(client.id)
-            self._addresses.setdefault(key, {})[client.id] = network["address"]
-            self._owners.setdefault(key, {})[network["address"]] = (client.id, names[0] if names else "")
+            self._addresses.setdefault(key, {})[client.id] = network["addresses"]
+            for address in network["addresses"]:
+                self._owners.setdefault(key, {})[address] = (client.id, names[0] if names else "")
 
     def forget(self, client: Client) -> None:
         for network in client.networks:
@@ -101,8 +102,9 @@ class Table:
                 if not known[name]:
                     del known[name]
             self._addresses.get(key, {}).pop(client.id, None)
-            if self._owners.get(key, {}).get(network["address"], ("",))[0] == client.id:
-                del self._owners[key][network["address"]]
+            for address in network["addresses"]:
+                if self._owners.get(key, {}).get(address, ("",))[0] == client.id:
+                    del self._owners[key][address]
             if not self._addresses.get(key):
                 self._names.pop(key, None)
                 self._addresses.pop(key, None)
@@ -126,16 +128,23 @@ class Table:
     def _in(self, network: dict[str, Any], name: str) -> list[str]:
         addresses = self._addresses.get(network["id"], {})
         name = network["links"].get(name, name)
-        found = [addresses[owner] for owner in self._names.get(network["id"], {}).get(name, ())]
-        random.shuffle(found)  # several owners share the load
-        return found
+        owners = list(self._names.get(network["id"], {}).get(name, ()))
+        random.shuffle(owners)  # several share the load
+        return [address for owner in owners for address in addresses[owner]]
 
     def owner(self, client: Client, reverse: str) -> str:
         """The name of the container whose address a question like ``2.0.18.172.in-addr.arpa`` is about, or nothing."""
         labels = reverse.lower().rstrip(".").split(".")
-        if len(labels) != 6 or labels[4:] != ["in-addr", "arpa"]:
+        digits = labels[-3::-1]
+        if labels[-2:] == ["in-addr", "arpa"] and len(digits) == 4:
+            address = ".".join(digits)
+        elif labels[-2:] == ["ip6", "arpa"] and len(digits) == 32:
+            try:
+                address = str(IPv6Address(bytes.fromhex("".join(digits))))
+            except ValueError:
+                return ""
+        else:
             return ""
-        address = ".".join(reversed(labels[:4]))
         for network in client.networks:
             _, name = self._owners.get(network["id"], {}).get(address, ("", ""))
             if name:
@@ -184,8 +193,11 @@ class Resolver:
             return None
         # of another kind the name has nothing, which is not the same as that there is no such name
         reply = record.reply(ra=1, aa=0)
-        if kind in ("A", "ANY"):
-            for address in addresses[:25]:
+        fit = [address for address in addresses if kind in ("AAAA" if ":" in address else "A", "ANY")]
+        for address in fit[:25]:
+            if ":" in address:
+                reply.add_answer(RR(record.q.qname, QTYPE.AAAA, ttl=TTL, rdata=AAAA(address)))
+            else:
                 reply.add_answer(RR(record.q.qname, QTYPE.A, ttl=TTL, rdata=A(address)))
         return reply
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Address
 
 from wherry.engine.blocking import in_thread
 from wherry.engine.networks import conntrack, forward
 from wherry.engine.networks.facts import NetworkFacts, network_facts
 from wherry.engine.networks.firewall import Firewall, Segment
+from wherry.engine.networks.ipam import Address
 from wherry.engine.networks.nftables import Nft, NftError
-from wherry.engine.networks.ports import Published
+from wherry.engine.networks.ports import Published, is_ipv6
 from wherry.engine.networks.watch import RulesetWatch
 
 log = logging.getLogger(__name__)
@@ -25,27 +26,25 @@ class Rules:
         self._tag = tag
         self._nft = Nft()
         self._firewall = Firewall(self._nft, tag)
-        self._bridges: list[str] = []
+        self._bridges: dict[str, Segment] = {}
         self._lock = asyncio.Lock()
         self._watch: RulesetWatch | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.warnings: list[str] = []  # what else on this machine drops containers' traffic
 
-    async def restore(
-        self, bridges: Mapping[str, Segment], ports: Mapping[Published, IPv4Address] | None = None
-    ) -> None:
+    async def restore(self, bridges: Mapping[str, Segment], ports: Mapping[Published, Address] | None = None) -> None:
         """Serve these bridges and published ports (None: those of now), and no others. Raises ``NftError``."""
         async with self._lock:
-            self._bridges = list(bridges)
+            self._bridges = dict(bridges)
             await in_thread(self._firewall.restore, bridges, ports)
-            self.warnings = await in_thread(forward.ensure, self._nft, self._tag, self._bridges)
+            self.warnings = await in_thread(forward.ensure, self._nft, self._tag, self._names())
         if self._watch is None:
             try:
                 self._watch = RulesetWatch(self._changed, self._nft.used_by)
             except OSError as error:
                 log.warning("changes of the machine's firewall will not be noticed: %s", error)
 
-    def publish(self, ports: Mapping[Published, IPv4Address]) -> None:
+    def publish(self, ports: Mapping[Published, Address]) -> None:
         """Lead host ports to addresses, all or none. Raises ``NftError``."""
         self._firewall.publish(ports)
         _forget(ports)
@@ -62,8 +61,8 @@ class Rules:
     async def remove(self) -> None:
         """Take the table and the accepts away. Raises ``NftError``."""
         async with self._lock:
-            self._bridges = []
-            await in_thread(forward.ensure, self._nft, self._tag, ())
+            self._bridges = {}
+            await in_thread(forward.ensure, self._nft, self._tag, {})
             await in_thread(self._firewall.remove)
 
     async def close(self) -> None:
@@ -75,6 +74,13 @@ class Rules:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         await in_thread(self._nft.close)
 
+    def _names(self) -> dict[str, list[str]]:
+        """The bridges with addresses of a family."""
+        return {
+            family: [name for name, segment in self._bridges.items() if segment.within(family) is not None]
+            for family in ("ip", "ip6")
+        }
+
     def _changed(self) -> None:
         task = asyncio.get_running_loop().create_task(self._recheck())
         self._tasks.add(task)
@@ -85,13 +91,15 @@ class Rules:
             try:
                 if await in_thread(self._firewall.check):
                     log.warning("somebody removed the nftables table %s: it is back", self._firewall.table)
-                self.warnings = await in_thread(forward.ensure, self._nft, self._tag, self._bridges)
+                self.warnings = await in_thread(forward.ensure, self._nft, self._tag, self._names())
             except NftError as error:
                 log.error("nftables rules could not be checked: %s", error)
 
 
 def _forget(ports: Iterable[Published]) -> None:
+    ports = list(ports)
+    families = {socket.AF_INET6 if is_ipv6(port.host_ip) else socket.AF_INET for port in ports}
     try:
-        conntrack.forget({(port.protocol, port.host_port) for port in ports})
+        conntrack.forget({(port.protocol, port.host_port) for port in ports}, families)
     except OSError as error:
         log.warning("old conversations with published ports may go on as they were: %s", error)

@@ -9,7 +9,7 @@ from msgspec import UNSET
 
 from wherry.api.errors import BadRequest
 from wherry.api.models.networks import IPAM, IPAMConfig, Network, NetworkContainer
-from wherry.engine.networks.records import BRIDGE, EndpointRecord, NetworkRecord
+from wherry.engine.networks.records import BRIDGE, EndpointRecord, NetworkRecord, Pool6
 from wherry.engine.regexp import Patterns
 
 Filters = Mapping[str, list[str]]
@@ -33,7 +33,11 @@ def describe(
     options = {}
     if record.driver == BRIDGE:
         if record.subnet:
-            pools = [_pool(record)]
+            pools.append(_pool(record, record.subnet_given, record.gateway_address, str(record.gateway.ip)))
+        if record.pool6:
+            pools.append(
+                _pool(record.pool6, record.pool6.given, record.pool6.gateway_address, str(record.pool6.gateway.ip))
+            )
         options = (
             record.options
             if record.user_defined
@@ -51,6 +55,7 @@ def describe(
         created=_time(record.created),
         scope="local",
         driver=record.driver,
+        enable_ipv6=record.ipv6,
         internal=record.internal,
         attachable=record.attachable,
         ipam=IPAM(driver="default", options=record.ipam_options, config=pools),
@@ -60,6 +65,7 @@ def describe(
                 endpoint_id=endpoint.id,
                 mac_address=endpoint.mac,
                 ipv4_address=endpoint.address,
+                ipv6_address=endpoint.address6,
             )
             for endpoint in endpoints
         },
@@ -68,12 +74,13 @@ def describe(
     )
 
 
-def _pool(record: NetworkRecord) -> IPAMConfig:
+def _pool(pool: NetworkRecord | Pool6, given: bool, gateway_given: str, gateway: str) -> IPAMConfig:
+    """What was asked for is shown as it was, without the gateway that the engine chose (as moby)."""
     return IPAMConfig(
-        subnet=record.subnet,
-        ip_range=record.ip_range or UNSET,
-        gateway=str(record.gateway.ip),
-        auxiliary_addresses=record.auxiliary or UNSET,
+        subnet=pool.subnet,
+        ip_range=pool.ip_range or UNSET,
+        gateway=(gateway_given or UNSET) if given else gateway,
+        auxiliary_addresses=pool.auxiliary or UNSET,
     )
 
 
@@ -109,8 +116,14 @@ def _match(record: NetworkRecord, key: str, values: list[str], in_use: Collectio
             if value not in ("builtin", "custom"):
                 raise BadRequest(f"invalid filter: 'type'='{value}'")
         return ("builtin" if record.default else "custom") in values
-    value = values[0].lower()
-    if value not in ("0", "1", "true", "false"):
-        raise BadRequest(f"invalid filter 'dangling={values}'")
     dangling = not record.default and record.id not in in_use
-    return dangling == (value in ("1", "true"))
+    return dangling == _truth(values)
+
+
+def _truth(values: list[str]) -> bool:
+    """Raises ``BadRequest``."""
+    if len(values) > 1:
+        raise BadRequest(f"invalid filter 'dangling={values}': one value, true or false")
+    if values[0] not in ("0", "1", "true", "false"):
+        raise BadRequest(f"invalid filter 'dangling={values}'")
+    return values[0] in ("1", "true")
