@@ -56,5 +56,5 @@ soak: setup-test
 
 bench: setup-test
 	$(SUDO) $(PYTHON) benchmarks/bench.py $(ARGS)
-	@for what in streams listing archive memory; do \
+	@for what in streams listing archive unpack memory; do \
 		echo; echo "== $$what"; $(SUDO) $(PYTHON) -m benchmarks.$$what $(filter --short,$(ARGS)) || exit 1; done

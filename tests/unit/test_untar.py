@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+import struct
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -428,3 +429,44 @@ def test_remove_tree_leaves_what_links_point_to(tmp_path: Path) -> None:
     os.close(fd)
     assert (tmp_path / "keep/f").exists()
     assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o777, 0])
+def test_modes_are_the_archives_whatever_the_umask(root: Root, umask: int) -> None:
+    modes = (0o644, 0o755, 0o600, 0o666, 0o400, 0o4755, 0o2755, 0)
+    before = os.umask(umask)
+    try:
+        root.put(archive(*((f"f{mode:o}", {"mode": mode, "data": b"x"}) for mode in modes)))
+    finally:
+        os.umask(before)
+    for mode in modes:
+        assert stat.S_IMODE((root.path / "tmp" / f"f{mode:o}").stat().st_mode) == mode, oct(mode)
+
+
+def test_modes_are_the_archives_also_below_a_default_acl(root: Root) -> None:
+    acl = struct.pack("<I", 2) + b"".join(
+        struct.pack("<HHI", *entry, 0xFFFFFFFF) for entry in ((1, 6), (4, 4), (32, 0))
+    )
+    try:
+        os.setxattr(root.path / "tmp", "system.posix_acl_default", acl)
+    except OSError as error:
+        pytest.skip(f"no ACLs here: {error}")
+    modes = (0o640, 0o644, 0o640, 0o644)
+    root.put(archive(*((f"f{number}", {"mode": mode}) for number, mode in enumerate(modes))))
+    for number, mode in enumerate(modes):
+        assert stat.S_IMODE((root.path / "tmp" / f"f{number}").stat().st_mode) == mode
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root")
+def test_owners_are_the_archives_also_below_a_directory_that_gives_its_group(root: Root) -> None:
+    os.chown(root.path / "tmp", 0, 77)
+    os.chmod(root.path / "tmp", 0o2755)
+    members = [("given", {"uid": 0, "gid": 0}), ("same", {"uid": 0, "gid": 77}), ("other", {"uid": 5, "gid": 6})]
+    root.put(archive(*members, ("sub/below", {"uid": 0, "gid": 0})), chown=None)
+    found = {name: (root.path / "tmp" / name).stat() for name in ("given", "same", "other", "sub/below")}
+    assert {name: (status.st_uid, status.st_gid) for name, status in found.items()} == {
+        "given": (0, 0),
+        "same": (0, 77),
+        "other": (5, 6),
+        "sub/below": (0, 0),
+    }

@@ -94,7 +94,7 @@ def clean(path: bytes) -> bytes:
 
     A path that leads above its start begins with ``..``.
     """
-    if b"//" not in path and b"." not in path:
+    if b"//" not in path and b"/." not in path and path[:1] != b".":
         return path.strip(b"/")
     absolute = path.startswith(b"/")
     out: list[bytes] = []

@@ -19,10 +19,11 @@ import msgspec
 import zstandard
 
 from wherry.engine.images.content import Slice, free_space, no_space, temporary
+from wherry.engine.store.ahead import ReadAhead
 from wherry.engine.store.compression import decompressed, detect
 from wherry.engine.store.layout import Layout
 from wherry.engine.store.removal import remove_path
-from wherry.engine.store.untar import UntarOptions, extract
+from wherry.engine.store.untar import Extracted, UntarOptions, extract
 
 _CHUNK = 1 << 20
 _MOST_ENTRIES = 5_000_000
@@ -142,6 +143,15 @@ class _HashingFile:
         return self._file.write(data)
 
 
+def _extract(tar: Hashing, dir_fd: int, options: UntarOptions) -> Extracted:
+    """Extract, and read what follows the archive's end: it counts for the digest."""
+    with ReadAhead(tar) as ahead:
+        extracted = extract(ahead, dir_fd, options=options)
+        while ahead.read():
+            pass
+        return extracted
+
+
 def unpack(
     layout: Layout,
     source: Slice,
@@ -181,8 +191,7 @@ def unpack(
                     packed = True
                     raw = Hashing(source, None if given is not None else stored, cancelled)
                     tar = Hashing(decompressed(raw), None, cancelled)
-                    extracted = extract(tar, dir_fd, options=options)
-                    tar.drain()
+                    extracted = _extract(tar, dir_fd, options)
                     raw.drain()
                 else:
                     with zstandard.ZstdCompressor(level=_ZSTD_LEVEL).stream_writer(
@@ -190,8 +199,7 @@ def unpack(
                         closefd=False,
                     ) as compressor:
                         tar = Hashing(source, compressor, cancelled)
-                        extracted = extract(tar, dir_fd, options=options)
-                        tar.drain()
+                        extracted = _extract(tar, dir_fd, options)
             finally:
                 os.close(dir_fd)
         if packed and given is not None:

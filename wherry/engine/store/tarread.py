@@ -6,8 +6,10 @@ Only reading, and no file system: ``untar`` writes what is read here. Errors hav
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Protocol
 
 BLOCK = 512
@@ -55,10 +57,17 @@ class Entry:
 
 
 class TarReader:
-    """Iterate to get entries; between two, ``copy`` may take the content of the last. What is not taken is skipped."""
+    """Iterate to get entries; between two, ``copy`` may take the content of the last. What is not taken is skipped.
 
-    def __init__(self, source: Source) -> None:
+    ``ahead``: at least so many bytes are asked of the source at a time, which makes small members cheap. Without, the
+    source is never read beyond what has been taken.
+    """
+
+    def __init__(self, source: Source, *, ahead: int = 0) -> None:
         self._source = source
+        self._ahead = ahead
+        self._data = b""  # read ahead, taken up to _at
+        self._at = 0
         self._remaining = 0  # content of the present entry
         self._padding = 0
 
@@ -95,30 +104,48 @@ class TarReader:
             yield entry
             pax, long_name, long_link = {}, None, None
 
-    def copy(self, write: Callable[[bytes], object], size: int, chunk: int = 1 << 20) -> None:
+    def copy(self, write: Callable[[bytes | memoryview], object], size: int, chunk: int = 1 << 20) -> None:
         """Pass the next ``size`` bytes of the entry's content on, in pieces."""
         if size > self._remaining:
             raise TarError("unexpected EOF")
+        self._remaining -= size
+        at = self._at
+        if at + size <= len(self._data):
+            self._at = at + size
+            if size:
+                write(memoryview(self._data)[at : at + size])
+            return
+        if at < len(self._data):
+            write(memoryview(self._data)[at:])
+            size -= len(self._data) - at
+        self._data, self._at = b"", 0
         read = self._source.read
         while size:
-            data = read(min(size, chunk))
+            data = read(max(min(size, chunk), self._ahead))
             if not data:
                 raise TarError("unexpected EOF")
+            if len(data) > size:
+                self._data, self._at = data, size
+                write(memoryview(data)[:size])
+                return
             write(data)
             size -= len(data)
-            self._remaining -= len(data)
 
     def read_exactly(self, size: int) -> bytes:
         """The next ``size`` bytes of the archive."""
-        data = self._source.read(size)
-        if len(data) == size:
-            return data
-        parts = [data]
-        got = len(data)
-        while got < size and data:
-            data = self._source.read(size - got)
+        at, end = self._at, self._at + size
+        if end <= len(self._data):
+            self._at = end
+            return self._data[at:end]
+        parts = [self._data[at:]]
+        missing = end - len(self._data)
+        self._data, self._at = b"", 0
+        while missing and (data := self._source.read(max(missing, self._ahead))):
+            if len(data) > missing:
+                self._data, self._at = data, missing
+                data = data[:missing]
             parts.append(data)
-            got += len(data)
+            missing -= len(data)
         return b"".join(parts)
 
     def _start(self, stored: int) -> None:
@@ -126,7 +153,8 @@ class TarReader:
         self._padding = -stored % BLOCK
 
     def _skip(self) -> None:
-        self.copy(_nothing, self._remaining)
+        if self._remaining:
+            self.copy(_nothing, self._remaining)
         if self._padding and len(self.read_exactly(self._padding)) < self._padding:
             raise TarError("unexpected EOF")
         self._padding = 0
@@ -143,9 +171,11 @@ class TarReader:
             if second in (b"", _ZERO):
                 return None
             raise TarError("unexpected EOF" if len(second) < BLOCK else "archive/tar: invalid tar header")
-        given = _number(header[148:156])
         own = header[148:156]
-        if given != sum(header) - sum(own) + 8 * 32 and given != _signed_sum(header):
+        given = _number(own)
+        # Adler's first half is the sum of all bytes (and 1), by its modulus: a C loop
+        summed = (zlib.adler32(header) - 1 - sum(own) + 8 * 32) & 0xFFFF
+        if given != summed and given != _sum(header) and given != _signed_sum(header):
             raise TarError("archive/tar: invalid tar header")
         return header
 
@@ -153,7 +183,7 @@ class TarReader:
         if size > _MAX_EXTENDED:
             raise TarError("archive/tar: header field too long")
         self._start(size)
-        parts: list[bytes] = []
+        parts: list[bytes | memoryview] = []
         self.copy(parts.append, size)
         return b"".join(parts)
 
@@ -208,13 +238,17 @@ class TarReader:
                 continue
             if len(buffer) > _MAX_EXTENDED * 4:
                 raise TarError("archive/tar: invalid sparse map")
-            parts: list[bytes] = []
+            parts: list[bytes | memoryview] = []
             self.copy(parts.append, BLOCK)
             buffer += b"".join(parts)
 
 
-def _nothing(data: bytes) -> None:
+def _nothing(data: bytes | memoryview) -> None:
     pass
+
+
+def _sum(header: bytes) -> int:
+    return sum(header[:148]) + 8 * 32 + sum(header[156:])
 
 
 def _signed_sum(header: bytes) -> int:
@@ -240,6 +274,9 @@ def _number(raw: bytes) -> int:
     if value < 0:
         raise TarError("archive/tar: invalid tar header")
     return value
+
+
+_one_of_few = lru_cache(256)(_number)  # an archive has few owners and modes
 
 
 def _decimal(text: bytes) -> int:
@@ -304,14 +341,14 @@ def _entry(header: bytes, pax: dict[bytes, bytes], long_name: bytes | None, long
         kind,
         name,
         link,
-        _number(mode) & 0o7777,
-        _number(uid),
-        _number(gid),
+        _one_of_few(mode) & 0o7777,
+        _one_of_few(uid),
+        _one_of_few(gid),
         _number(size),
         _number(mtime) * 1_000_000_000,
         0,
-        _number(major),
-        _number(minor),
+        _one_of_few(major),
+        _one_of_few(minor),
     )
     if pax:
         _apply_pax(entry, pax)

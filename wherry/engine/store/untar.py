@@ -5,7 +5,7 @@
 ``fileobj.read(n)`` gives the *uncompressed* archive (``store.compression.decompressed`` unpacks by magic number), and
 ``dir_fd`` is the root of the tree: every path is resolved with it as the root, so neither ``..`` nor a link, whether in
 the archive or in the tree, leads out. Links are followed inside the tree as moby does (ARC7). All of it is synchronous:
-run it in a thread. Bytes after the archive's end are left unread.
+run it in a thread. Not all of what follows the archive's end has been read from ``fileobj``.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ _OPAQUE = b".wh..wh..opq"
 _METADATA = b".wh..wh."
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _WHITEOUT_DEVICE = os.makedev(0, 0)
+_AHEAD = 1 << 18
 
 
 class UntarError(Exception):
@@ -84,7 +85,7 @@ def extract(fileobj: Source, dir_fd: int, *, options: UntarOptions = UntarOption
 class _Extraction:
     def __init__(self, fileobj: Source, root_fd: int, options: UntarOptions) -> None:
         self.source = _Guarded(fileobj)
-        self.reader = TarReader(self.source)
+        self.reader = TarReader(self.source, ahead=_AHEAD)
         self.root_fd = root_fd
         self.options = options
         self.base = inroot.clean(os.fsencode(options.base))
@@ -93,6 +94,8 @@ class _Extraction:
         self.directories: dict[bytes, tuple[int, int]] = {}  # path → times, set at the end
         self.parent_path: bytes | None = None
         self.parent_fd = -1
+        self.born: dict[int, tuple[int, int]] = {}  # mode → owner of files made in the parent
+        self.beyond_umask = _umask() | 0o7000
 
     def close(self) -> None:
         self.forget_parent()
@@ -147,6 +150,7 @@ class _Extraction:
             path = self.base + b"/" + parent if self.base else parent
             self.parent_fd = inroot.make_directories(self.root_fd, path)
             self.parent_path = parent
+            self.born.clear()
         return self.parent_fd, last
 
     def forget_parent(self) -> None:
@@ -196,8 +200,14 @@ class _Extraction:
         removal.remove_tree(parent_fd, last)
 
     def file(self, entry: Entry, name: bytes, parent_fd: int, last: bytes) -> None:
-        fd = self.make(name, parent_fd, last, lambda: os.open(last, _CREATE, 0o600, dir_fd=parent_fd))
-        assert isinstance(fd, int)
+        # Of a mode that the umask leaves alone the file can be from its beginning: each call saved tells in a layer.
+        plain = not entry.mode & self.beyond_umask and not entry.xattrs
+        mode = entry.mode if plain else 0o600
+        try:
+            fd = os.open(last, _CREATE, mode, dir_fd=parent_fd)
+        except FileExistsError:
+            self.make_room(name, parent_fd, last)
+            fd = os.open(last, _CREATE, mode, dir_fd=parent_fd)
         try:
             if entry.sparse is None:
                 if entry.size:
@@ -207,10 +217,25 @@ class _Extraction:
                     os.lseek(fd, offset, os.SEEK_SET)
                     self.reader.copy(_Writer(fd).write, length)
                 os.ftruncate(fd, entry.size)
-            self.set_attributes(fd, entry)
+            if not (plain and self.born_right(fd, entry)):
+                self.set_attributes(fd, entry)
             os.utime(fd, ns=_times(entry))
         finally:
             os.close(fd)
+
+    def born_right(self, fd: int, entry: Entry) -> bool:
+        """True when the new file has the entry's owner and mode already.
+
+        What it has depends on the directory too (set-group-id, a default ACL, mount options), so one file of each
+        directory and mode is looked at.
+        """
+        owner = self.options.chown or (entry.uid, entry.gid)
+        born = self.born.get(entry.mode)
+        if born is None:
+            found = os.fstat(fd)
+            right = stat.S_IMODE(found.st_mode) == entry.mode
+            born = self.born[entry.mode] = (found.st_uid, found.st_gid) if right else (-1, -1)
+        return born == owner
 
     def directory(self, entry: Entry, name: bytes, parent_fd: int, last: bytes) -> None:
         opaque = False
@@ -350,10 +375,19 @@ class _Writer:
     def __init__(self, fd: int) -> None:
         self.fd = fd
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         written = os.write(self.fd, data)
         while written < len(data):
             written += os.write(self.fd, memoryview(data)[written:])
+
+
+def _umask() -> int:
+    """The process's, which can be read without being set; all bits where it cannot."""
+    try:
+        with open("/proc/self/status", "rb") as file:
+            return next((int(line[6:], 8) for line in file if line.startswith(b"Umask:")), 0o777)
+    except OSError:
+        return 0o777
 
 
 def quote(path: bytes) -> str:
