@@ -32,6 +32,8 @@ COMMANDS = {
     "save": ("wherry.cli.images", "Write images to an archive."),
     "tag": ("wherry.cli.images", "Give an image another name."),
     "rmi": ("wherry.cli.images", "Remove images."),
+    "volume": ("wherry.cli.volumes", "Make, list, show and remove volumes."),
+    "system": ("wherry.cli.usage", "What uses space, and more of the engine."),
     "version": ("wherry.cli.system", "The versions of the client and the engine."),
     "info": ("wherry.cli.system", "What the engine says of itself."),
     "events": ("wherry.cli.system", "Follow what happens."),

@@ -110,6 +110,11 @@ def parse_size(text: str | None) -> int | None:
         raise click.BadParameter(f"{text!r} is no size; write 64m or 1g") from None
 
 
+def pairs_from(texts: Sequence[str]) -> dict[str, str]:
+    """``KEY=VALUE`` options as a mapping; without a value it is empty."""
+    return {key: value for key, _, value in (text.partition("=") for text in texts)}
+
+
 def filters_from(pairs: Sequence[str]) -> dict[str, list[str]] | None:
     """``--filter key=value`` options as the API's filters."""
     found: dict[str, list[str]] = {}

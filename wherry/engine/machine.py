@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import wherry
+from wherry.api.errors import BadRequest
 from wherry.api.models.system import (
     Commit,
     ComponentVersion,
@@ -29,6 +30,9 @@ from wherry.engine.oci.runtime import find_init
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
+
+
+_USERS_OF_SPACE = ("container", "image", "volume", "build-cache")
 
 
 def version(engine: Engine) -> SystemVersion:
@@ -118,17 +122,22 @@ async def info(engine: Engine) -> SystemInfo:
         live_restore_enabled=True,
         init_binary=_init_binary(),
         containerd_commit=Commit(),
-        runc_commit=Commit(),
+        runc_commit=_commit(parts.runtimes["runc"].version if "runc" in parts.runtimes else ""),
         init_commit=Commit(),
         security_options=["name=seccomp,profile=builtin", *(["name=cgroupns"] if setup.version == 2 else [])],
         warnings=engine.warnings or None,
     )
 
 
-async def data_usage(engine: Engine, kinds: list[str] | None) -> SystemDataUsageResponse:
-    """SystemDataUsage: what images and containers take, in bytes."""
+async def data_usage(engine: Engine, kinds: list[str] | None, version: tuple[int, int]) -> SystemDataUsageResponse:
+    """SystemDataUsage: what images, containers and volumes take, in bytes. Raises ``BadRequest`` for another kind."""
     parts = engine.containers.parts
-    wanted = set(kinds or ("container", "image", "volume", "build-cache"))
+    wanted = set(_USERS_OF_SPACE)
+    if kinds and version >= (1, 42):
+        for kind in kinds:
+            if kind not in _USERS_OF_SPACE:
+                raise BadRequest(f"unknown object type: {kind}")
+        wanted = set(kinds)
     result = SystemDataUsageResponse()
     if "image" in wanted:
         result.layers_size = parts.images.layers_size(
@@ -142,6 +151,10 @@ async def data_usage(engine: Engine, kinds: list[str] | None) -> SystemDataUsage
     if "build-cache" in wanted:
         result.build_cache = []
     return result
+
+
+def _commit(version: str) -> Commit:
+    return Commit(id=version, expected=version)
 
 
 def _driver_status(data_root: Path) -> list[list[str]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from msgspec import UNSET
+
 from wherry.api.models import volumes as models
 from wherry.api.operations import volumes as ops
 from wherry.client._async.group import AsyncGroup
@@ -29,16 +31,22 @@ class AsyncVolumes(AsyncGroup):
         driver: str = "",
         driver_opts: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
+        cluster_volume_spec: Mapping[str, Any] | None = None,
     ) -> models.Volume:
-        """Make a volume, or get the one of that name if it is the same (VolumeCreate). Without a name it gets one.
+        """Make a volume, or get the one of that name (VolumeCreate). Without a name it gets one and is anonymous.
 
-        volume = await docker.volumes.create("data")
+        ``driver_opts`` of the driver ``local``: ``type``, ``device`` and ``o`` as mount(8) has them, mounted while a
+        container uses the volume, and ``size`` where the filesystem has project quotas. ``cluster_volume_spec`` is for
+        swarms. Raises ``BadRequest`` for a name or options, ``NotFound`` for a driver.
+
+            volume = await docker.volumes.create("fast", driver_opts={"type": "tmpfs", "device": "tmpfs"})
         """
         body = models.VolumeCreateRequest(
             name=name,
             driver=driver,
             driver_opts=None if driver_opts is None else dict(driver_opts),
             labels=None if labels is None else dict(labels),
+            cluster_volume_spec=UNSET if cluster_volume_spec is None else dict(cluster_volume_spec),
         )
         volume: models.Volume = await self._call(ops.VolumeCreate, body=body)
         return volume
@@ -58,7 +66,10 @@ class AsyncVolumes(AsyncGroup):
         await self._call(ops.VolumeDelete, {"name": name}, ops.VolumeDeleteQuery(force=force))
 
     async def prune(self, *, filters: FilterArgument | None = None) -> models.VolumePruneResponse:
-        """Remove anonymous volumes that nothing uses (VolumePrune); named ones too with ``{"all": True}``."""
+        """Remove anonymous volumes that nothing uses (VolumePrune); named ones too with ``{"all": True}``.
+
+        ``filters``: all, label, label!. Raises ``Conflict`` while another prune is under way.
+        """
         query = ops.VolumePruneQuery(filters=filters_of(filters))
         pruned: models.VolumePruneResponse = await self._call(ops.VolumePrune, query=query)
         return pruned

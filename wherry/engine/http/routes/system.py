@@ -44,7 +44,7 @@ async def info(engine: Engine, call: Call) -> object:
 
 
 async def data_usage(engine: Engine, call: Call) -> object:
-    return await machine.data_usage(engine, call.query.type)
+    return await machine.data_usage(engine, call.query.type, call.version)
 
 
 async def events(engine: Engine, call: Call) -> object:

@@ -1,0 +1,98 @@
+"""What uses space: ``wherry system df``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from wherry.cli.common import size_text, table, with_client
+from wherry.cli.system import events_command, info_command
+
+if TYPE_CHECKING:
+    from wherry.api.models.system import SystemDataUsageResponse
+    from wherry.client._sync.client import Client
+
+
+@click.group("system")
+def system_command() -> None:
+    """What uses space, and more of the engine."""
+
+
+@system_command.command("df")
+@click.option("-v", "--verbose", is_flag=True, help="Each image, container and volume.")
+@with_client
+def df_command(client: Client, verbose: bool) -> None:
+    """What uses space. ACTIVE are those that containers use, or that run; the others can be removed."""
+    usage = client.system.data_usage()
+    table(("", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"), summary(usage))
+    if not verbose:
+        return
+    click.echo()
+    rows = [
+        (", ".join(image.repo_tags or ["<none>"]), size_text(image.size), str(image.containers))
+        for image in usage.images or []
+    ]
+    table(("IMAGE", "SIZE", "CONTAINERS"), rows)
+    click.echo()
+    containers = [
+        (
+            ", ".join(name.lstrip("/") for name in container.names or []),
+            size_text(container.size_rw or 0),
+            container.state,
+        )
+        for container in usage.containers or []
+    ]
+    table(("CONTAINER", "SIZE", "STATE"), containers)
+    click.echo()
+    volumes = [
+        (volume.name, size_text(max(0, volume.usage_data.size)), str(volume.usage_data.ref_count))
+        for volume in usage.volumes or []
+        if volume.usage_data
+    ]
+    table(("VOLUME", "SIZE", "CONTAINERS"), volumes)
+
+
+def summary(usage: SystemDataUsageResponse) -> list[tuple[str, str, str, str, str]]:
+    """A row for each kind: how many, how many in use, bytes, and bytes that nothing uses."""
+    images, containers, caches = usage.images or [], usage.containers or [], usage.build_cache or []
+    volumes = [volume.usage_data for volume in usage.volumes or [] if volume.usage_data]
+    running = [container for container in containers if container.state in ("running", "paused", "restarting")]
+    used_images = sum(image.size for image in images if image.containers)
+    rows: list[tuple[str, int, int, int, int]] = [
+        (
+            "images",
+            len(images),
+            sum(image.containers > 0 for image in images),
+            usage.layers_size,
+            max(0, usage.layers_size - used_images),
+        ),
+        (
+            "containers",
+            len(containers),
+            len(running),
+            sum(container.size_rw or 0 for container in containers),
+            sum(container.size_rw or 0 for container in containers if container not in running),
+        ),
+        (
+            "volumes",
+            len(volumes),
+            sum(volume.ref_count > 0 for volume in volumes),
+            sum(max(0, volume.size) for volume in volumes),
+            sum(max(0, volume.size) for volume in volumes if not volume.ref_count),
+        ),
+        (
+            "build cache",
+            len(caches),
+            sum(bool(cache.in_use) for cache in caches),
+            sum(cache.size or 0 for cache in caches),
+            sum(cache.size or 0 for cache in caches if not cache.in_use),
+        ),
+    ]
+    return [
+        (name, str(total), str(active), size_text(size), size_text(free)) for name, total, active, size, free in rows
+    ]
+
+
+system_command.add_command(info_command)
+system_command.add_command(events_command)
