@@ -5,6 +5,7 @@
 #   make stop         end that engine (containers live on, unless KILL=1)
 #   make setup-test   what the tests need on top (Debian's docker.io, without its service); run by make test
 #   make test         all tests, in two processes; ARGS="tests/conformance -k WAI" for some, WORKERS=0 for one process
+#   make vm-test      the tests in a virtual machine with systemd and cgroup v2; ARGS="--suite trixie" for Debian 13: docs/vm.md
 #   make rules        which rules of behaviour hold, and where: docs/rules.md
 #   make check        format, lint, types, import rules
 #   make fuzz         odd input under hypothesis for as long as you like: EXAMPLES=20000 of each test
@@ -21,7 +22,7 @@ export WHERRY_SOCKET ?= /run/wherry/wherry.sock
 export WHERRY_DATA_ROOT ?= /var/lib/wherry
 export WHERRY_EXEC_ROOT ?= /run/wherry
 
-.PHONY: setup run stop setup-test test rules check fuzz soak bench
+.PHONY: setup run stop setup-test test vm-test rules check fuzz soak bench
 
 setup:
 	@scripts/setup.sh $(if $(DEBIAN),debian)
@@ -37,6 +38,10 @@ setup-test:
 
 test: setup-test
 	$(SUDO) $(PYTHON) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+vm-test:
+	@scripts/vm/setup.sh
+	@$(SUDO) $(PYTHON) -m scripts.vm.run $(ARGS)
 
 rules: setup-test
 	$(SUDO) $(PYTHON) scripts/rules.py $(ARGS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -11,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.engines import Engine
-from tests.support.http import eventually
+from scripts.make_images import busybox_archive
+from tests.support.engines import Engine, end_process, scratch_root, wherry_command
+from tests.support.http import TIMEOUT, eventually
 from tests.support.terminal import Terminal
 
 PROGRAM = [sys.executable, "-m", "wherry.cli"]
@@ -160,6 +162,26 @@ def test_serve_names_what_is_missing(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert b"nosuchruntime" in done.stderr
     assert b"Traceback" not in done.stderr
+
+
+def test_serve_tells_systemd_when_it_is_ready() -> None:
+    with scratch_root("notify") as root, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
+        notified.bind(str(root / "notify"))
+        notified.settimeout(TIMEOUT)
+        environment = os.environ | {"NOTIFY_SOCKET": str(root / "notify")}
+        with subprocess.Popen(
+            wherry_command(root, "--stop-containers"), env=environment, stderr=subprocess.DEVNULL
+        ) as process:
+            try:
+                assert notified.recv(100) == b"READY=1"
+                engine = Engine("wherry", root, process, "1.43", "")
+                assert engine.http.get("/_ping").status == 200
+                engine.load(busybox_archive())
+                # crun would give the container the socket
+                assert b"NOTIFY_SOCKET" not in engine.run_to_end("env", HostConfig={"NetworkMode": "none"})[1]
+                engine.remove_all()
+            finally:
+                end_process(process)
 
 
 def test_serve_refuses_plain_tcp(tmp_path: Path) -> None:

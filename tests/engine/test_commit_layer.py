@@ -140,8 +140,10 @@ def test_every_kind_of_change_comes_back(store: Store) -> None:
     (merged / "socket").unlink()
     wanted, got = tree(merged), tree(again)
     assert wanted.keys() == got.keys()
+    made_by_the_engine = {"dev", "etc", "proc", "sys", ".dockerenv"}  # in each root, at its own time
     for path in wanted:
-        assert wanted[path] == got[path], path
+        compared = -1 if path.split("/")[1] in made_by_the_engine else None
+        assert wanted[path][:compared] == got[path][:compared], path
     made.discard()
 
 

@@ -108,13 +108,14 @@ def test_a_bad_resolver_value_is_refused(bad: dict[str, list[str]]) -> None:
 
 def test_the_servers_behind_resolveds_stub_are_read(tmp_path: Path) -> None:
     path, upstream = tmp_path / "resolv.conf", tmp_path / "upstream"
-    assert read_host_resolv_conf(path, upstream) == ""
+    assert read_host_resolv_conf(path=path, upstream=upstream) == ""
     path.write_text("nameserver 127.0.0.53\n")
-    assert read_host_resolv_conf(path, upstream) == "nameserver 127.0.0.53\n"
+    assert read_host_resolv_conf(path=path, upstream=upstream) == "nameserver 127.0.0.53\n"
     upstream.write_text("nameserver 10.0.0.1\n")
-    assert read_host_resolv_conf(path, upstream) == "nameserver 10.0.0.1\n"
+    assert read_host_resolv_conf(path=path, upstream=upstream) == "nameserver 10.0.0.1\n"
+    assert read_host_resolv_conf(True, path=path, upstream=upstream) == "nameserver 127.0.0.53\n"
     path.write_text("nameserver 127.0.0.53\nnameserver 10.9.9.9\n")
-    assert nameservers(read_host_resolv_conf(path, upstream)) == ["127.0.0.53", "10.9.9.9"]
+    assert nameservers(read_host_resolv_conf(path=path, upstream=upstream)) == ["127.0.0.53", "10.9.9.9"]
 
 
 def test_more_addresses_and_links() -> None:

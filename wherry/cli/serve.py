@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import ssl
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -20,6 +24,22 @@ def tls_context(ca: str, certificate: str, key: str) -> ssl.SSLContext:
     context.load_verify_locations(ca)
     context.verify_mode = ssl.CERT_REQUIRED
     return context
+
+
+def service_manager() -> Callable[[str], None]:
+    """How to tell systemd of a change of state (sd_notify(3)); does nothing where no service manager asks.
+
+    The variable that names the socket goes: the runtimes would hand it on into containers.
+    """
+    address = os.environ.pop("NOTIFY_SOCKET", "")
+
+    def tell(state: str) -> None:
+        if not address:
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel, suppress(OSError):
+            channel.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
+
+    return tell
 
 
 @click.command("serve")
@@ -66,6 +86,7 @@ def serve_command(
     """Run an engine until SIGTERM. Its containers run on after it, and the next one finds them again."""
     from wherry.embed import roots, serve
 
+    tell_systemd = service_manager()
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     data_root, exec_root = roots(data_root, exec_root)
     addresses = hosts or (f"unix://{exec_root / 'wherry.sock'}",)
@@ -77,6 +98,7 @@ def serve_command(
 
     def say_ready() -> None:
         click.echo(f"wherry serves on {', '.join(addresses)}", err=True)
+        tell_systemd("READY=1")
 
     status = serve(
         list(addresses),

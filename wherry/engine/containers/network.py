@@ -215,7 +215,7 @@ def _texts(containers: Containers, container: Container, links: list[tuple[str, 
         ),
         "hostname": hostname_text(config.hostname),
         "resolv.conf": resolv_conf_text(
-            read_host_resolv_conf(),
+            read_host_resolv_conf(host_network),
             host.dns,
             host.dns_search,
             host.dns_options,

@@ -90,16 +90,19 @@ def hosts_text(
     return "\n".join(lines) + "\n"
 
 
-def read_host_resolv_conf(path: Path = _RESOLV_CONF, upstream: Path = _RESOLVED_UPSTREAM) -> str:
+def read_host_resolv_conf(
+    host_network: bool = False, *, path: Path = _RESOLV_CONF, upstream: Path = _RESOLVED_UPSTREAM
+) -> str:
     """The host's resolver configuration, empty if it has none.
 
-    Where the host asks systemd-resolved's stub, which a container can't reach, the servers behind it are read instead.
+    Where the host asks systemd-resolved's stub, which only a container in the host's network can reach, the others get
+    the servers behind it.
     """
     try:
         text = path.read_text(errors="replace")
     except OSError:
         return ""
-    if nameservers(text) == [_RESOLVED_STUB]:
+    if not host_network and nameservers(text) == [_RESOLVED_STUB]:
         try:
             return upstream.read_text(errors="replace")
         except OSError:
