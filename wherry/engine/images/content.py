@@ -19,6 +19,7 @@ from wherry.engine.store.layout import Layout
 _BATCH = 1 << 20
 # What is left free on the data root's filesystem, whatever an archive claims to hold.
 _RESERVE = 64 << 20
+_INODE_RESERVE = 100  # a hundredth of them
 
 
 class ContentError(Exception):
@@ -72,6 +73,12 @@ def free_space(layout: Layout) -> int:
     """Bytes that may still be written to the data root."""
     status = os.statvfs(layout.data_root)
     return max(0, status.f_bavail * status.f_frsize - _RESERVE)
+
+
+def free_inodes(layout: Layout) -> int | None:
+    """How many files may still be made on the data root; None where its filesystem does not count them."""
+    status = os.statvfs(layout.data_root)
+    return max(0, status.f_favail - status.f_files // _INODE_RESERVE) if status.f_files else None
 
 
 def no_space(layout: Layout) -> OSError:

@@ -18,7 +18,7 @@ from typing import BinaryIO, Protocol
 import msgspec
 import zstandard
 
-from wherry.engine.images.content import Slice, free_space, no_space, temporary
+from wherry.engine.images.content import Slice, free_inodes, free_space, no_space, temporary
 from wherry.engine.store.ahead import ReadAhead
 from wherry.engine.store.compression import decompressed, detect
 from wherry.engine.store.layout import Layout
@@ -180,8 +180,12 @@ def unpack(
             diff.chmod(status.st_mode & 0o7777)
         else:
             diff.chmod(0o755)
+        inodes = free_inodes(layout)
         options = UntarOptions(
-            whiteouts=whiteouts, root_attributes=True, max_bytes=free_space(layout), max_entries=_MOST_ENTRIES
+            whiteouts=whiteouts,
+            root_attributes=True,
+            max_bytes=free_space(layout),
+            max_entries=_MOST_ENTRIES if inodes is None else min(inodes, _MOST_ENTRIES),
         )
         with open(blob, "wb") as file:
             stored = _HashingFile(file, layout)

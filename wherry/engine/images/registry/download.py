@@ -6,6 +6,7 @@ import asyncio
 import errno
 import hashlib
 import os
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -20,6 +21,8 @@ from wherry.engine.store.layout import Layout
 ATTEMPTS = 5
 """In a row without a byte gained, after which a blob is given up."""
 _MOST_ATTEMPTS = 50
+PATIENCE, LEAST = 300.0, 1 << 16
+"""A blob of which fewer than so many bytes come in so many seconds is as good as broken off."""
 _SMALL_ATTEMPTS = 3
 _BATCH = 1 << 20
 _PIECE = 1 << 22
@@ -126,10 +129,15 @@ class Download:
             raise RegistryError(f"the blob {self._blob.digest} has {said} bytes where {size} were announced")
         batch: list[bytes] = []
         held = 0
+        seen, looked = self._received, time.monotonic()
         try:
             async for piece in answer.pieces():
                 batch.append(piece)
                 held += len(piece)
+                if (now := time.monotonic()) - looked > PATIENCE:
+                    if self._received + held - seen < LEAST:
+                        raise Interrupted(f"the blob {self._blob.digest} hardly comes")
+                    seen, looked = self._received + held, now
                 if self._received + held > size:
                     raise RegistryError(f"the blob {self._blob.digest} has more than the {size} bytes announced")
                 if held >= _BATCH:

@@ -24,6 +24,8 @@ CONNECT = 30.0
 """Seconds for a connection with its TLS handshake."""
 IDLE = 60.0
 """Seconds without a byte, in either direction."""
+WHOLE = 300.0
+"""Seconds for an answer's head, and for all of a small answer, however steadily it drips."""
 _READ = 1 << 18
 _IDLE_CONNECTIONS = 4
 
@@ -114,11 +116,16 @@ class Answer:
             self.close()
             raise too_long
         data = bytearray()
-        async for piece in self.pieces():
-            data += piece
-            if len(data) > limit:
-                self.close()
-                raise too_long
+        try:
+            async with asyncio.timeout(WHOLE):
+                async for piece in self.pieces():
+                    data += piece
+                    if len(data) > limit:
+                        self.close()
+                        raise too_long
+        except TimeoutError:
+            self.close()
+            raise Interrupted(f"{what} did not come within {WHOLE:g} seconds") from None
         return bytes(data)
 
     async def drain(self) -> None:
@@ -172,12 +179,16 @@ class _Connection:
 
     async def head(self) -> tuple[Response, list[bytes], bool]:
         """The answer's head, with what came of its body, and whether that was all."""
-        while True:
-            events = await self._events()
-            for number, event in enumerate(events):
-                if isinstance(event, Response):
-                    pieces, ended = _body(events[number + 1 :])
-                    return event, pieces, ended
+        try:
+            async with asyncio.timeout(WHOLE):
+                while True:
+                    events = await self._events()
+                    for number, event in enumerate(events):
+                        if isinstance(event, Response):
+                            pieces, ended = _body(events[number + 1 :])
+                            return event, pieces, ended
+        except TimeoutError:
+            raise Interrupted(f"the answer did not begin within {WHOLE:g} seconds") from None
 
     async def more(self) -> tuple[list[bytes], bool]:
         try:
