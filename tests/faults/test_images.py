@@ -223,7 +223,7 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
     "of empty files": (lambda: tar([(f"f{number}", b"") for number in range(5000)]), "has more than .* entries"),
     "of directories that are only on the way": (
         lambda: pax([(f"{number}/" + "d/" * 1000 + "f", b"") for number in range(5)]),
-        "entries|No space left|no space left",
+        "has more than .* entries",
     ),
 }
 

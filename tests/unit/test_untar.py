@@ -196,6 +196,9 @@ def test_names_that_are_no_text(root: Root) -> None:
 
 
 def test_bounds(root: Root) -> None:
+    with pytest.raises(LimitExceeded, match="more than 50 entries"):
+        root.put(archive(("on/the/way/" * 20 + "f", {})), max_entries=50)
+    assert not (root.path / "tmp/on").exists()
     many = archive(*((f"f{number}", {"data": b"x" * 100}) for number in range(10)))
     with pytest.raises(LimitExceeded, match="more than 5 entries"):
         root.put(many, max_entries=5)

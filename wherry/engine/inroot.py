@@ -12,6 +12,7 @@ import errno
 import os
 import stat
 import struct
+from collections.abc import Callable
 
 _SYS_OPENAT2 = 437  # the same number on every architecture
 _RESOLVE_NO_XDEV = 0x01
@@ -108,8 +109,12 @@ def clean(path: bytes) -> bytes:
     return b"/".join(out)
 
 
-def make_directories(root_fd: int, path: bytes, mode: int = 0o755) -> int:
+def make_directories(
+    root_fd: int, path: bytes, mode: int = 0o755, *, making: Callable[[int], object] = lambda count: None
+) -> int:
     """``mkdir -p`` of a cleaned path below the root; returns an ``O_PATH`` descriptor of the last directory.
+
+    ``making`` is told how many directories are missing, before any of them is made; what it raises passes through.
 
     Symbolic links on the way are followed inside the root. Raises ``OSError``: ENOTDIR where a file is in the way,
     ENOENT where a dangling link is.
@@ -124,6 +129,12 @@ def make_directories(root_fd: int, path: bytes, mode: int = 0o755) -> int:
                 raise
             missing.append(path)
             path = split(path)[0]
+    if missing:
+        try:
+            making(len(missing))
+        except BaseException:
+            os.close(fd)
+            raise
     for step in reversed(missing):
         try:
             name = split(step)[1]

@@ -91,6 +91,7 @@ class _Extraction:
         self.base = inroot.clean(os.fsencode(options.base))
         self.size = 0
         self.count = 0
+        self.implied = 0
         self.directories: dict[bytes, tuple[int, int]] = {}  # path → times, set at the end
         self.parent_path: bytes | None = None
         self.parent_fd = -1
@@ -103,8 +104,7 @@ class _Extraction:
     def run(self) -> Extracted:
         for entry in self.reader:
             self.count += 1
-            if self.options.max_entries is not None and self.count > self.options.max_entries:
-                raise LimitExceeded(f"the archive has more than {self.options.max_entries} entries")
+            self.check_count(0)
             self.size += entry.size if entry.type == tarread.REGULAR else 0
             if self.options.max_bytes is not None and self.size > self.options.max_bytes:
                 raise LimitExceeded(f"the archive unpacks to more than {self.options.max_bytes} bytes")
@@ -121,6 +121,12 @@ class _Extraction:
         for path, times in reversed(self.directories.items()):
             self.set_directory_times(path, times)
         return Extracted(self.size, self.count)
+
+    def check_count(self, more: int) -> None:
+        """Directories that no entry names, and that are only on the way to one, count as entries."""
+        self.implied += more
+        if self.options.max_entries is not None and self.count + self.implied > self.options.max_entries:
+            raise LimitExceeded(f"the archive has more than {self.options.max_entries} entries")
 
     def in_tree(self, step: Callable[[Entry, bytes], None], entry: Entry, name: bytes) -> None:
         """Run a step, with the names of what failed in its error."""
@@ -148,7 +154,7 @@ class _Extraction:
         if parent != self.parent_path:
             self.forget_parent()
             path = self.base + b"/" + parent if self.base else parent
-            self.parent_fd = inroot.make_directories(self.root_fd, path)
+            self.parent_fd = inroot.make_directories(self.root_fd, path, making=self.check_count)
             self.parent_path = parent
             self.born.clear()
         return self.parent_fd, last
