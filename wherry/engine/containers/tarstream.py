@@ -14,6 +14,8 @@ from wherry.engine.oci.process import Child, spawn
 
 _PIECE = 1 << 18
 _PIPE = 1 << 20
+_WARM = 1 << 17
+_PAUSE = 0.001
 _GLOB = str.maketrans({char: f"\\{char}" for char in "*?[]\\"})
 
 
@@ -68,6 +70,8 @@ class TarStream:
         self._names = names
         self._child: Child | None = None
         self._output = -1
+        self._roomy = False
+        self._taken = 0
         self._words: IO[bytes] | None = None
         self._done = False
 
@@ -119,23 +123,32 @@ class TarStream:
             finally:
                 os.close(write_end)
         try:
-            fcntl.fcntl(self._output, fcntl.F_SETPIPE_SZ, _PIPE)
+            self._roomy = fcntl.fcntl(self._output, fcntl.F_SETPIPE_SZ, _PIPE) >= _PIPE
         except OSError:
             pass  # the user's share of pipe memory is used up
         os.set_blocking(self._output, False)
 
     async def _read(self) -> bytes:
+        # tar writes 10 KiB at a time: where it is the slower one, being woken for each would cost both more than the walk
+        if self._roomy and self._taken >= _WARM:
+            await asyncio.sleep(_PAUSE)
         while True:
             try:
-                return os.read(self._output, _PIECE)
+                data = os.read(self._output, _PIECE)
             except BlockingIOError:
-                loop = asyncio.get_running_loop()
-                ready = asyncio.Event()
-                loop.add_reader(self._output, ready.set)
-                try:
-                    await ready.wait()
-                finally:
-                    loop.remove_reader(self._output)
+                await self._readable()
+                continue
+            self._taken = self._taken + len(data) if len(data) < _PIECE else 0
+            return data
+
+    async def _readable(self) -> None:
+        loop = asyncio.get_running_loop()
+        ready = asyncio.Event()
+        loop.add_reader(self._output, ready.set)
+        try:
+            await ready.wait()
+        finally:
+            loop.remove_reader(self._output)
 
     async def _finish(self) -> None:
         child, self._child = self._child, None
