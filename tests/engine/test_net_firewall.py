@@ -24,6 +24,7 @@ from tests.engine.net_machine import (
 )
 from wherry.api.errors import ServerError
 from wherry.engine.networks.bridge import link_names
+from wherry.engine.networks.watch import Concern
 
 
 @on_own_host
@@ -110,4 +111,33 @@ async def test_a_firewall_that_comes_later_is_noticed_and_a_flush_is_mended(tmp_
     assert ask("127.0.0.1", 8080), "put back by whoever needs it first"
     for server in servers:
         server.close()
+    await networks.close(remove=True)
+
+
+@on_own_host
+async def test_changes_that_do_not_matter_are_passed_over_and_the_own_table_is_mended(tmp_path: Path) -> None:
+    engine, other = Engine(tmp_path / "one"), Engine(tmp_path / "two")
+    networks, neighbours = await engine.start(), await other.start()
+    await networks.connect(A, None, "bridge", bindings={"80/tcp": bound("8080")})
+    looked = []
+    look = networks._rules._recheck
+
+    async def recheck(concern: Concern) -> None:
+        looked.append(concern)
+        await look(concern)
+
+    networks._rules._recheck = recheck  # type: ignore[method-assign]
+    sh(
+        "nft add table ip nat; nft 'add chain ip nat DOCKER'; nft add rule ip nat DOCKER counter; nft add table inet f2b"
+    )
+    await neighbours.connect(B, None, "bridge", bindings={"80/tcp": bound("8090")})
+    await neighbours.release(B)
+    await asyncio.sleep(0.4)
+    assert looked == []
+    table = f"wherry-{engine.tag}"
+    sh(f"nft delete element ip {table} published {{ tcp . 8080 }}; nft flush chain ip {table} forward")
+    await eventually(lambda: "tcp . 8080 :" in sh(f"nft list table ip {table}"))
+    assert "into_bridge" in sh(f"nft list chain ip {table} forward")
+    assert looked == [Concern.OWN]
+    await neighbours.close(remove=True)
     await networks.close(remove=True)

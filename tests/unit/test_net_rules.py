@@ -8,13 +8,15 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from wherry.engine.networks import conntrack, forward, netlink, nftables
 from wherry.engine.networks.bridge import bridge_mac
 from wherry.engine.networks.facts import network_facts
 from wherry.engine.networks.firewall import Segment, elements_text, table_text
 from wherry.engine.networks.ports import Published
-from wherry.engine.networks.watch import foreign_change
+from wherry.engine.networks.watch import Changes, Concern
 
 ANY = Published(protocol="tcp", container_port=80, host_ip="0.0.0.0", host_port=8080)
 LOCAL = Published(protocol="udp", container_port=53, host_ip="127.0.0.1", host_port=5353)
@@ -135,16 +137,62 @@ def generation(*attributes: bytes) -> bytes:
     return struct.pack("=IHHII", 16 + len(body), 0x0A0F, 0, 0, 0) + body
 
 
-def test_who_changed_the_rules() -> None:
+def told(kind: int, **attributes: str | bytes) -> bytes:
+    """A message of the kernel's: ``a1="filter"`` is its attribute 1."""
+    body = bytes((2, 0, 0, 0))
+    for name, value in attributes.items():
+        data = value.encode() + b"\0" if isinstance(value, str) else value
+        body += struct.pack("=HH", 4 + len(data), int(name[1:])) + data + bytes(-len(data) % 4)
+    return struct.pack("=IHHII", 16 + len(body), 0x0A00 | kind, 0, 0, 0) + body
+
+
+def test_whose_change_of_the_rules_concerns_whom() -> None:
     number = struct.pack("=HH", 8, 1) + struct.pack("!I", 9)
     process = struct.pack("=HH", 8, 2) + struct.pack("!I", 4711)
-    other = struct.pack("=IHHII", 20, 0x0A06, 0, 0, 0) + bytes(4)
-    assert foreign_change(other + generation(number, process), {1}.__contains__)
-    assert not foreign_change(generation(number, process), {4711}.__contains__)
-    assert foreign_change(generation(number), {4711}.__contains__), "not told by whom"
-    assert not foreign_change(other, set[int]().__contains__)
-    assert not foreign_change(b"\0" * 64, set[int]().__contains__)
-    assert not foreign_change(b"", set[int]().__contains__)
+    end = generation(number, process)
+    own, docker = told(12, a1="wherry-t"), told(6, a1="filter", a2="DOCKER-USER")
+
+    def concern(*datagrams: bytes, ours: int = 1) -> Concern:
+        changes = Changes("wherry-t", {ours}.__contains__)
+        found = Concern.NONE
+        for datagram in datagrams:
+            found |= changes.feed(datagram)
+        return found
+
+    assert concern(own + end) == concern(own, end) == Concern.OWN
+    assert concern(own + end, ours=4711) == Concern.NONE
+    assert concern(own + generation(number), ours=4711) == Concern.OWN, "not told by whom"
+    assert concern(own) == Concern.NONE, "not over yet"
+    assert concern(docker + own + end) == Concern.OWN | Concern.FORWARD
+    assert concern(own + end + docker + generation(number), ours=4711) == Concern.FORWARD
+    hook = struct.pack("=HH", 8, 1) + struct.pack("!I", 2) + struct.pack("=HH", 8, 2) + bytes(4)
+    for matters in (
+        docker,
+        told(3, a1="filter", a3="DOCKER-USER"),
+        told(5, a1="filter", a3="FORWARD"),
+        told(8, a1="filter", a2="FORWARD"),
+        told(3, a1="firewalld", a3="filter_FORWARD", a4=hook),
+    ):
+        assert concern(matters + end) == Concern.FORWARD
+    for nothing in (
+        told(12, a1="wherry-u", a2="published"),
+        told(0, a1="filter"),
+        told(2, a1="filter"),
+        told(6, a1="filter", a2="DOCKER"),
+        told(6, a1="nat", a2="FORWARD"),
+        told(3, a1="nat", a3="PREROUTING", a4=hook.replace(b"\x02", b"\0")),
+        told(12, a1="wherry-tt"),
+        end,
+        b"\0" * 64,
+        b"",
+        told(3, a1="filter", a3="")[:-3],
+    ):
+        assert concern(nothing + end) == Concern.NONE, nothing
+
+
+@given(st.binary(max_size=120), st.integers(0, 20))
+def test_nothing_the_kernel_tells_breaks_the_watch(data: bytes, kind: int) -> None:
+    Changes("wherry-t", {1}.__contains__).feed(data + told(kind, a1=data[:50], a4=data[50:]) + data)
 
 
 def test_a_machine_without_nftables_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -204,13 +204,11 @@ class Firewall:
             known = {port: self._ports[port] for port in ports if port in self._ports}
         self._change("delete", known)
 
-    def check(self) -> bool:
-        """Put the tables back if somebody took one away; whether that was so. Raises ``NftError``."""
+    def mend(self) -> None:
+        """Put the tables back after somebody else changed them. Raises ``NftError``."""
         with self._lock:
-            if not self._bridges or self._exist():
-                return False
-            self._rebuild()
-            return True
+            if self._bridges:
+                self._rebuild()
 
     def remove(self) -> None:
         """Take the tables away. Raises ``NftError``."""
@@ -240,12 +238,6 @@ class Firewall:
                     if verb == "add":
                         self._ports = before
                     raise
-
-    def _exist(self) -> bool:
-        tables = [entry["table"] for entry in self._nft.query("list tables") if "table" in entry]
-        there = {table["family"] for table in tables if table["name"] == self.table}
-        six = any(segment.subnet6 is not None for segment in self._bridges.values())
-        return there >= ({"ip", "ip6"} if six else {"ip"})
 
     def _rebuild(self) -> None:
         self._nft.run(table_text(self.table, self._bridges, self._ports, ipv6=_has_ipv6()))

@@ -15,7 +15,7 @@ from typing import Any
 
 from wherry.engine.networks.nftables import Nft
 
-_CHAINS = ("DOCKER-USER", "FORWARD")
+CHAINS = ("DOCKER-USER", "FORWARD")  # of the tables named filter, where accepts may go
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def place(objects: Sequence[dict[str, Any]], family: str = "ip") -> str | None:
         for chain in (entry.get("chain") for entry in objects)
         if chain and chain["family"] == family and chain["table"] == "filter"
     }
-    return next(name for name in _CHAINS if name in names)
+    return next(name for name in CHAINS if name in names)
 
 
 def present(objects: Iterable[dict[str, Any]], tag: str) -> list[dict[str, Any]]:
@@ -103,7 +103,7 @@ def ensure(nft: Nft, tag: str, bridges: Mapping[str, Sequence[str]]) -> list[str
     objects = nft.query("list chains")
     for chain in (entry["chain"] for entry in objects if "chain" in entry):
         family, name = chain["family"], chain["name"]
-        if family not in ("ip", "ip6") or chain["table"] != "filter" or name not in _CHAINS:
+        if family not in ("ip", "ip6") or chain["table"] != "filter" or name not in CHAINS:
             continue
         rules = nft.query(f"list chain {family} filter {name}")
         wanted = bridges.get(family, ()) if name == place(objects, family) else ()

@@ -14,7 +14,7 @@ from wherry.engine.networks.firewall import Firewall, Segment
 from wherry.engine.networks.ipam import Address
 from wherry.engine.networks.nftables import Nft, NftError
 from wherry.engine.networks.ports import Published, is_ipv6
-from wherry.engine.networks.watch import RulesetWatch
+from wherry.engine.networks.watch import Concern, RulesetWatch
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Rules:
             self.warnings = await in_thread(forward.ensure, self._nft, self._tag, self._names())
         if self._watch is None:
             try:
-                self._watch = RulesetWatch(self._changed, self._nft.used_by)
+                self._watch = RulesetWatch(self._changed, self._firewall.table, self._nft.used_by)
             except OSError as error:
                 log.warning("changes of the machine's firewall will not be noticed: %s", error)
 
@@ -81,16 +81,19 @@ class Rules:
             for family in ("ip", "ip6")
         }
 
-    def _changed(self) -> None:
-        task = asyncio.get_running_loop().create_task(self._recheck())
+    def _changed(self, concern: Concern) -> None:
+        task = asyncio.get_running_loop().create_task(self._recheck(concern))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _recheck(self) -> None:
+    async def _recheck(self, concern: Concern) -> None:
         async with self._lock:
+            if not self._bridges:
+                return
             try:
-                if await in_thread(self._firewall.check):
-                    log.warning("somebody removed the nftables table %s: it is back", self._firewall.table)
+                if Concern.OWN in concern:
+                    await in_thread(self._firewall.mend)
+                    log.warning("somebody changed the nftables table %s: it is as it was", self._firewall.table)
                 self.warnings = await in_thread(forward.ensure, self._nft, self._tag, self._names())
             except NftError as error:
                 log.error("nftables rules could not be checked: %s", error)
