@@ -238,18 +238,6 @@ def test_published_ports_and_internal_networks(tidy: Engine) -> None:
     assert engine.exec(inner, "ping", "-c", "1", "-W", "1", networks_of(engine, web)["own"]["IPAddress"])[0] != 0
 
 
-def test_links_on_the_default_bridge(tidy: Engine) -> None:
-    engine = tidy
-    web = engine.run_idle(name="web")
-    app = engine.run_idle(name="app", HostConfig={"Links": ["web:shop"]})
-    assert resolve(engine, app, "shop") == networks_of(engine, web)["bridge"]["IPAddress"]
-    assert engine.http.post(f"/containers/{web}/kill").status == 204
-    assert engine.http.post(f"/containers/{app}/restart", query={"t": 1}).status == 500
-    answer = engine.http.post(f"/containers/{app}/start")
-    assert answer.status == 500
-    assert "Cannot link to a non running container: /web AS /app/shop" in answer.message
-
-
 def test_ipv6_networks(tidy: Engine) -> None:
     engine = tidy
     pool = {"Subnet": "fd00:213::/64"}

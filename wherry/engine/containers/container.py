@@ -98,6 +98,7 @@ class Spec(msgspec.Struct, kw_only=True):
     config: ContainerConfig
     host_config: HostConfig
     networks: dict[str, EndpointSettings] = msgspec.field(default_factory=dict)  # as asked for
+    links: dict[str, str] = msgspec.field(default_factory=dict)  # on the default bridge: alias to container id
     mounts: list[MountPoint] = msgspec.field(default_factory=list)
     runtime: str = ""
     for_build: bool = False  # a step of a build: gone with it, at the latest when the engine starts

@@ -18,6 +18,7 @@ from wherry.api.models.networks import EndpointSettings
 from wherry.engine.blocking import in_thread
 from wherry.engine.containers import merge, mounts, settings
 from wherry.engine.containers.container import Container, MountPoint, Spec
+from wherry.engine.containers.links import resolve_links
 from wherry.engine.containers.names import check_name, generate_name, new_id
 from wherry.engine.containers.network import networks_asked
 from wherry.engine.containers.platform import check_platform
@@ -58,6 +59,7 @@ async def create(containers: Containers, request: CreateRequest) -> tuple[str, l
     settings.check_endpoints(request.endpoints, request.version)
     data_root = str(parts.layout.data_root)
     networks = networks_asked(parts.networks, host.network_mode, request.endpoints, config.mac_address or "")
+    linked = resolve_links(containers, host)
     path, args = merge.command(config)
     if request.name:
         check_name(request.name)
@@ -86,6 +88,7 @@ async def create(containers: Containers, request: CreateRequest) -> tuple[str, l
             config=config,
             host_config=host,
             networks=networks,
+            links=linked,
             mounts=points,
             runtime=host.runtime or parts.default_runtime,
             for_build=request.for_build,

@@ -11,6 +11,7 @@ from wherry.engine.blocking import in_thread
 from wherry.engine.containers.container import Container
 from wherry.engine.containers.create import forget
 from wherry.engine.containers.kill import kill_run
+from wherry.engine.containers.links import unlink
 from wherry.engine.containers.registry import Containers
 from wherry.engine.containers.restart import cancel_restart
 from wherry.engine.containers.shm import release_shared_memory
@@ -26,14 +27,16 @@ _FIRST = {
 
 
 async def delete(containers: Containers, reference: str, *, volumes: bool, force: bool, link: bool) -> None:
-    """Remove a container; with ``force`` a running one is killed first, with ``volumes`` its anonymous volumes go too.
+    """Remove a container; with ``force`` a running one is killed first, with ``volumes`` its anonymous volumes go too. With
+    ``link`` only the link of this name goes.
 
     Raises ``Conflict`` when it runs or is being removed already, ``ServerError`` when its files cannot be removed: it is
     dead then, and the call can be repeated.
     """
     container = containers.find(reference)
     if link:
-        raise ServerError("Conflict, cannot remove the default link name of the container")
+        unlink(containers, reference)
+        return
     if container.being_removed:
         raise Conflict(f"removal of container {reference} is already in progress")
     work = containers.spawn(_delete(containers, container, volumes, force), f"removal of {container.short_id}")

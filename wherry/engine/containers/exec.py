@@ -14,6 +14,7 @@ from wherry.api.errors import ApiError, BadRequest, Conflict, NotFound, ServerEr
 from wherry.api.models.exec import ExecConfig, ExecInspect, ExecStartConfig, ProcessConfig
 from wherry.engine.containers.attach import BEHIND, detach_keys
 from wherry.engine.containers.container import Container
+from wherry.engine.containers.links import environment
 from wherry.engine.containers.merge import override, process_env
 from wherry.engine.containers.process import no_new_privileges
 from wherry.engine.containers.registry import Containers
@@ -226,7 +227,8 @@ async def _start(
 def _process(containers: Containers, instance: Exec, options: ExecStartConfig) -> dict[str, object]:
     """The OCI process: the container's environment and user, with the instance's own over them (EXE5)."""
     container, config = instance.container, instance.config
-    base = dict(entry.partition("=")[::2] for entry in process_env(container.config, container.config.hostname))
+    linked = environment(containers, container, strict=False)
+    base = dict(entry.partition("=")[::2] for entry in process_env(container.config, container.config.hostname, linked))
     if config.tty:
         base.setdefault("TERM", "xterm")
     root_fd = os.open(f"/proc/{container.state.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import msgspec
 from msgspec import UNSET
 
 from wherry.api.errors import ApiError
@@ -13,6 +14,7 @@ from wherry.api.models.networks import EndpointSettings, NetworkSettings, PortMa
 from wherry.engine.blocking import in_thread
 from wherry.engine.containers.container import Container
 from wherry.engine.containers.container import MountPoint as OwnMount
+from wherry.engine.containers.links import shown_links
 from wherry.engine.containers.registry import Containers
 from wherry.engine.containers.times import rfc3339nano
 
@@ -56,7 +58,7 @@ async def inspect(
         driver=driver,
         platform="linux",
         exec_ids=running_execs or None,
-        host_config=spec.host_config,
+        host_config=msgspec.structs.replace(spec.host_config, links=shown_links(containers, container)),
         graph_driver=GraphDriverData(name=driver, data=data),
         mounts=mount_points(container),
         config=spec.config,

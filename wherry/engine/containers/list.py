@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from msgspec import UNSET
 
@@ -20,6 +20,7 @@ from wherry.api.models.containers import (
 from wherry.engine.blocking import in_thread
 from wherry.engine.containers.container import Container
 from wherry.engine.containers.inspect import endpoints, mount_points, port_map, sizes
+from wherry.engine.containers.links import link_names
 from wherry.engine.containers.registry import Containers
 from wherry.engine.containers.settings import parse_port
 from wherry.engine.containers.times import human_duration
@@ -65,7 +66,8 @@ async def list_containers(
             break
         if second(container):
             chosen.append(container)
-    summaries = [summary(containers, container) for container in chosen]
+    others = link_names(containers)
+    summaries = [summary(containers, container, others.get(container.id, ())) for container in chosen]
     if size:
         for container, item in zip(chosen, summaries, strict=True):
             own, item.size_root_fs = await in_thread(sizes, containers, container)
@@ -73,11 +75,12 @@ async def list_containers(
     return summaries
 
 
-def summary(containers: Containers, container: Container) -> ContainerSummary:
+def summary(containers: Containers, container: Container, links: Iterable[str] = ()) -> ContainerSummary:
+    """``links`` are the names that it has by others' links."""
     spec = container.spec
     return ContainerSummary(
         id=spec.id,
-        names=[f"/{spec.name}"],
+        names=sorted([f"/{spec.name}", *links]),
         image=_image_name(containers, container),
         image_id=spec.image_id,
         command=_command(spec.path, spec.args),

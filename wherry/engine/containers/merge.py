@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from wherry.api.errors import BadRequest
 from wherry.api.models.containers import ContainerConfig, HealthConfig
 
@@ -36,12 +38,13 @@ def command(config: ContainerConfig) -> tuple[str, list[str]]:
     return words[0], words[1:]
 
 
-def process_env(config: ContainerConfig, hostname: str) -> list[str]:
-    """The environment of the container's process (CRE6): an entry without ``=`` removes a variable."""
+def process_env(config: ContainerConfig, hostname: str, linked: Mapping[str, str] | None = None) -> list[str]:
+    """The environment of the container's process (CRE6): an entry without ``=`` removes a variable. ``linked`` is what links
+    put into it."""
     env = {"PATH": DEFAULT_PATH, "HOSTNAME": hostname}
     if config.tty:
         env["TERM"] = "xterm"
-    return override(env, config.env or [])
+    return override(env | dict(linked or {}), config.env or [])
 
 
 def override(env: dict[str, str], entries: list[str]) -> list[str]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
-from wherry.api.errors import ApiError, BadRequest, Conflict, ServerError
+from wherry.api.errors import ApiError, BadRequest, Conflict
 from wherry.api.models.networks import EndpointSettings
 from wherry.engine.containers.container import Container
+from wherry.engine.containers.links import endpoint_links, host_lines, tell_parents
 from wherry.engine.containers.registry import Containers
 from wherry.engine.networks.hosts import hostname_text, hosts_text, read_host_resolv_conf, resolv_conf_text
 from wherry.engine.networks.names import NAMESERVER
@@ -77,9 +78,10 @@ async def connect(containers: Containers, container: Container) -> None:
         await join(containers, container, name, gateway=name == gateway)
     if not wanted:  # it was disconnected from all
         state.sandbox = str(await networks.create_sandbox(container.id))
-    links = _bridge_links(containers, container)
+    links = host_lines(containers, container)
     for file, text in _texts(containers, container, links).items():
         _write(containers.layout.container(container.id) / file, text)
+    tell_parents(containers, container)
 
 
 async def join(
@@ -100,7 +102,7 @@ async def join(
         publish_all=host.publish_all_ports,
         gateway=gateway,
         names=dns_names(container, asked),
-        links=dict(_links(asked.links)),
+        links=endpoint_links(asked.links),
         servers=host.dns or (),
         running=running,
     )
@@ -185,7 +187,7 @@ def rewrite_files(containers: Containers, container: Container, before: Mapping[
     With ``before``, the texts that were there by the state before, what the container has changed itself is left alone.
     """
     directory = containers.layout.container(container.id)
-    for name, text in _texts(containers, container, list(_bridge_links(containers, container, strict=False))).items():
+    for name, text in _texts(containers, container, host_lines(containers, container, strict=False)).items():
         path = directory / name
         if name == "hostname" or (before is not None and before[name] != path.read_text(errors="replace")):
             continue
@@ -194,7 +196,7 @@ def rewrite_files(containers: Containers, container: Container, before: Mapping[
 
 def texts(containers: Containers, container: Container) -> dict[str, str]:
     """The files as the present state would have them."""
-    return _texts(containers, container, _bridge_links(containers, container, strict=False))
+    return _texts(containers, container, host_lines(containers, container, strict=False))
 
 
 def _texts(containers: Containers, container: Container, links: list[tuple[str, list[str]]]) -> dict[str, str]:
@@ -238,35 +240,3 @@ def _share_files(containers: Containers, container: Container, other: Container)
     for name in ("hosts", "hostname", "resolv.conf"):
         if (source / name).exists():
             (target / name).write_bytes((source / name).read_bytes())
-
-
-# links
-
-
-def _links(links: list[str] | None) -> Iterator[tuple[str, str]]:
-    """``name:alias`` or ``name`` as (alias, name)."""
-    for link in links or ():
-        name, _, alias = link.partition(":")
-        name = name.removeprefix("/")
-        yield (alias.rpartition("/")[2] or name, name)
-
-
-def _bridge_links(containers: Containers, container: Container, *, strict: bool = True) -> list[tuple[str, list[str]]]:
-    """On the default bridge a link is a line in the hosts file. Raises ``ServerError`` if its container does not run."""
-    if "bridge" not in container.spec.networks:
-        return []
-    found = []
-    for alias, name in _links(container.host_config.links):
-        try:
-            other = containers.find(name)
-        except ApiError as error:
-            if strict:
-                raise ServerError(f"could not get container for {name}: {error.message}") from None
-            continue
-        endpoint = other.state.endpoints.get("bridge")
-        if endpoint is None or not endpoint.ip_address:
-            if strict:
-                raise ServerError(f"Cannot link to a non running container: /{other.name} AS /{container.name}/{alias}")
-            continue
-        found.append((endpoint.ip_address, [alias, other.config.hostname, other.name]))
-    return found

@@ -10,6 +10,7 @@ from typing import Any
 from wherry.api.errors import BadRequest, Conflict, ServerError
 from wherry.api.models.containers import HostConfig
 from wherry.engine.containers.container import Container, MountPoint
+from wherry.engine.containers.links import environment
 from wherry.engine.containers.merge import process_env
 from wherry.engine.containers.propagation import check_propagation
 from wherry.engine.containers.registry import Containers
@@ -52,7 +53,7 @@ def prepare(containers: Containers, container: Container, root: Path) -> Prepare
         SpecInput(
             id=container.id,
             args=[container.spec.path, *container.spec.args],
-            env=process_env(config, config.hostname),
+            env=process_env(config, config.hostname, environment(containers, container)),
             rootfs=root,
             host_config=host,
             cgroup_path=parts.cgroups.path(container.id),

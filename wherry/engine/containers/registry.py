@@ -99,6 +99,11 @@ class Containers:
         container_id = self._by_name.get(reference.removeprefix("/"))
         if container_id is not None:
             return self._by_id[container_id]
+        parent, _, alias = reference.removeprefix("/").partition("/")
+        if alias and (parent_id := self._by_name.get(parent)) is not None:  # a name by a link
+            linked = self._by_id.get(self._by_id[parent_id].spec.links.get(alias, ""))
+            if linked is not None:
+                return linked
         matches = [key for key in self._by_id if reference and key.startswith(reference)]
         if len(matches) > 1:
             raise BadRequest(f"multiple IDs found with provided prefix: {reference}")
