@@ -19,7 +19,7 @@ def test_commands_are_exact_lists_or_for_the_shell() -> None:
     config = changed('CMD ["sh", "-c"]', "ENTRYPOINT exec top -b")
     assert config.cmd == ["sh", "-c"]
     assert config.entrypoint == ["/bin/sh", "-c", "exec top -b"]
-    assert changed("CMD [1, 2]").cmd == ["/bin/sh", "-c", "[1, 2]"]
+    assert changed("CMD [1, 2").cmd == ["/bin/sh", "-c", "[1, 2"]
     assert changed("CMD []").cmd == []
 
 
@@ -69,6 +69,8 @@ def test_lines_comments_and_continuations() -> None:
         ("ENV A", "ENV must have two arguments"),
         ("ENV A=1 B", 'Syntax error - can\'t find = in "B". Must be of the form: name=value'),
         ("ENV =x", "ENV names can not be blank"),
+        ("CMD [1, 2]", "when using JSON array syntax, arrays must be comprised of strings only"),
+        ("STOPSIGNAL NONE", "invalid signal: NONE"),
         ("EXPOSE 99999", "Invalid containerPort: 99999"),
         ("EXPOSE eighty", "Invalid containerPort: eighty"),
         ("ONBUILD ONBUILD x", "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed"),

@@ -26,6 +26,7 @@ COMMANDS = {
     "rename": ("wherry.cli.containers", "Give a container another name."),
     "stats": ("wherry.cli.containers", "Show what containers use, once."),
     "cp": ("wherry.cli.copy", "Copy files between a container and this machine."),
+    "build": ("wherry.cli.build", "Build an image from a Dockerfile."),
     "images": ("wherry.cli.images", "List images."),
     "pull": ("wherry.cli.images", "Fetch an image from its registry."),
     "load": ("wherry.cli.images", "Load images from an archive."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from wherry.engine.containers.merge import process_env
 from wherry.engine.containers.propagation import check_propagation
 from wherry.engine.containers.registry import Containers
 from wherry.engine.containers.shm import shared_memory
+from wherry.engine.inroot import clean, make_directories
 from wherry.engine.oci.runtime import find_init
 from wherry.engine.oci.seccomp import choose
 from wherry.engine.oci.spec import OciMount, SpecInput, build_spec, tmpfs_options
@@ -40,6 +42,7 @@ def prepare(containers: Containers, container: Container, root: Path) -> Prepare
     root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         user = resolve_user(root_fd, config.user, host.group_add or [])
+        _make_places(root_fd, container)
     except ValueError as error:
         raise ServerError(str(error)) from error
     finally:
@@ -80,6 +83,14 @@ def prepare(containers: Containers, container: Container, root: Path) -> Prepare
         warnings,
     )
     return Prepared(spec, warnings)
+
+
+def _make_places(root_fd: int, container: Container) -> None:
+    """Directories for volumes to be mounted on, 0755: crun makes what is missing 01755, which images then show."""
+    for point in container.spec.mounts:
+        if point.type == "volume":
+            with suppress(OSError):  # the runtime has its own words for what is in the way
+                os.close(make_directories(root_fd, clean(os.fsencode(point.destination))))
 
 
 def _init(host: HostConfig) -> str:

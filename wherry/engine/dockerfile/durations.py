@@ -6,6 +6,7 @@ import json
 import re
 
 _PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
+_NUMBER = re.compile(r"[0-9.]+([^0-9.]*)", re.ASCII)
 _UNITS = {
     "ns": 1,
     "us": 10**3,
@@ -22,9 +23,14 @@ def parse_duration(text: str) -> int:
     """Raises ``ValueError`` with Go's words."""
     if text == "0":
         return 0
-    if not text or _PART.sub("", text):
-        what = "missing unit in duration" if re.fullmatch(r"[0-9.]+", text) else "invalid duration"
-        raise ValueError(f"time: {what} {json.dumps(text, ensure_ascii=False)}")
+    if not text or (rest := _PART.sub("", text)):
+        shown = json.dumps(text, ensure_ascii=False)
+        unknown = _NUMBER.fullmatch(rest) if text else None
+        if unknown is None:
+            raise ValueError(f"time: invalid duration {shown}")
+        if not unknown[1]:
+            raise ValueError(f"time: missing unit in duration {shown}")
+        raise ValueError(f"time: unknown unit {json.dumps(unknown[1], ensure_ascii=False)} in duration {shown}")
     return int(sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text)))
 
 
