@@ -44,7 +44,7 @@ BUILDS = {
     """,
     "wildcards": """
         COPY *.txt /x/
-        COPY d*/ /y/
+        COPY d* /y/
         COPY dir/?? /z/
         COPY dir/s* /w/
         COPY ["with space", "/sp ace"]
