@@ -33,6 +33,7 @@ COMMANDS = {
     "save": ("wherry.cli.images", "Write images to an archive."),
     "tag": ("wherry.cli.images", "Give an image another name."),
     "rmi": ("wherry.cli.images", "Remove images."),
+    "network": ("wherry.cli.networks", "Make, list, show and remove networks, and put containers into them."),
     "volume": ("wherry.cli.volumes", "Make, list, show and remove volumes."),
     "system": ("wherry.cli.usage", "What uses space, and more of the engine."),
     "version": ("wherry.cli.system", "The versions of the client and the engine."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from wherry.api.errors import NotFound
 from wherry.api.models.networks import NetworkCreateResponse
 from wherry.engine.containers import membership
 from wherry.engine.http.call import Call
@@ -19,6 +20,8 @@ async def list_networks(engine: Engine, call: Call) -> object:
 
 async def inspect_network(engine: Engine, call: Call) -> object:
     names = {container.id: container.name for container in engine.containers}
+    if call.query.scope not in (None, "", "local"):
+        raise NotFound(f"network {call.params['id']} not found")
     return engine.networks.inspect(call.params["id"], names)
 
 
