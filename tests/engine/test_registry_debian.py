@@ -6,10 +6,9 @@ import asyncio
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import docker
 import pytest
 
 from scripts.make_images import busybox_archive
+from tests.support.docker_registry import HERE, Machine, registry
 from tests.support.engines import REPOSITORY, Engine, decode_lines, end_process, scratch_root, wherry_command
 from tests.support.http import Http, eventually
 from tests.support.images import PACK, digest, tar
@@ -26,58 +26,6 @@ from tests.support.registry import Reply, fake_registry
 ANN = "ann:$2y$05$52dX0p9Nd2RDWpWJFcmRGOrwobaX40XRTK3tgDHvIux1uI1HYzjue"
 ADDRESS = "10.77.7.7"
 """An address that is no loopback address, on the loopback device of a network namespace of its own."""
-
-CONFIG = """
-version: 0.1
-log: {{level: error}}
-storage:
-  filesystem: {{rootdirectory: {root}/store}}
-  delete: {{enabled: true}}
-http:
-  addr: {address}
-{more}
-"""
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
-class Machine:
-    """Where the processes of a test run: this one's network, or a namespace without any other."""
-
-    def __init__(self, prefix: Sequence[str] = (), env: dict[str, str] | None = None) -> None:
-        self.prefix = list(prefix)
-        self.env = env or {}
-
-
-HERE = Machine()
-
-
-@contextmanager
-def registry(*, address: str = "127.0.0.1", more: str = "", machine: Machine = HERE) -> Iterator[str]:
-    """Debian's registry with an empty store; gives ``address:port``."""
-    with scratch_root("registry") as root:
-        place = f"{address}:{free_port()}"
-        (root / "config.yml").write_text(CONFIG.format(root=root, address=place, more=more))
-        with (root / "log").open("wb") as log:
-            command = [*machine.prefix, "docker-registry", "serve", str(root / "config.yml")]
-            process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        try:
-            if machine is HERE:
-                host, _, port = place.rpartition(":")
-
-                def listening() -> bool:
-                    assert process.poll() is None, (root / "log").read_text()
-                    with socket.socket() as probe:
-                        return probe.connect_ex((host, int(port))) == 0
-
-                eventually(listening, within=20, what="the registry listens")
-            yield place
-        finally:
-            end_process(process)
 
 
 @contextmanager

@@ -83,7 +83,7 @@ def test_by_digest_and_all_tags(store: Store) -> None:
         first, second = fake.add_image([A], "one"), fake.add_image([A, B], "two")
         name = f"{fake.domain}/app"
         said = words(await fetch(store, name, tag=first["digest"]))
-        assert said[0] == f"{first['digest']}: Pulling from app"
+        assert said[0] == f"{name}@{first['digest']}: Pulling from app"
         assert said[-1] == f"Status: Downloaded newer image for {name}@{first['digest']}"
         image = store.images.get(f"{name}@{first['digest']}")
         assert (image.repo_tags, len(image.repo_digests)) == ([], 1)

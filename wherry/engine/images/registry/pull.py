@@ -145,7 +145,7 @@ class _Pull:
     async def run(self) -> None:
         name = self._name
         top = await retried(lambda: self._repository.manifest(name.digest or name.tag))
-        self._progress.say(f"Pulling from {_shown_path(name)}", name.digest or name.tag)
+        self._progress.say(f"Pulling from {_shown_path(name)}", name.key if name.digest else name.tag)
         manifest = await self._choose(top)
         config = check_image(manifest)
         async with self._registries.alone(manifest.digest):

@@ -9,6 +9,8 @@ import asyncio
 import base64
 import ipaddress
 import os
+import re
+import socket
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing, suppress
@@ -315,7 +317,7 @@ class Transport:
         try:
             reader, writer = await _in_time(_connect(origin, proxy, context), CONNECT)
         except (OSError, ssl.CertificateError, UnicodeError) as error:
-            raise Unreachable(_reason(error)) from None
+            raise Unreachable(_dial_reason(error, origin) or _reason(error)) from None
         connection = _Connection(reader, writer, lambda done: self._give_back(origin, done), proxy)
         self._open.add(connection)
         return connection
@@ -404,6 +406,18 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _dial_reason(error: Exception, origin: Origin) -> str:
+    """Why there is no connection at all, in the words that people know from other engines; empty for other reasons."""
+    if isinstance(error, socket.gaierror):
+        why = "no such host" if error.errno == socket.EAI_NONAME else (error.strerror or str(error)).lower()
+        return f"dial tcp: lookup {origin.host}: {why}"
+    failed = re.search(r"(?:\[Errno (\d+)\] )?Connect call failed", str(error))
+    if failed is None:
+        return ""
+    code = int(failed[1]) if failed[1] else getattr(error, "errno", None) or 0
+    return f"dial tcp {origin.host}:{origin.port}: connect: {os.strerror(code).lower()}"
 
 
 def _reason(error: Exception) -> str:
