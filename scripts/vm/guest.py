@@ -29,9 +29,10 @@ def main() -> None:
         "HOME": "/root",
         "LC_ALL": "C.UTF-8",
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        "PYTHONDONTWRITEBYTECODE": "1",
     }
     tell({"about": describe()})
+    # once, and not at each start of an engine
+    subprocess.run([sys.executable, "-m", "compileall", "-q", "wherry", "tests", "scripts"], cwd=HERE, check=False)
     complete = True
     for arguments in plan["groups"]:
         say(f"{' '.join(arguments)}")

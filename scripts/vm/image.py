@@ -46,7 +46,7 @@ WantedBy=default.target
 """
 NETWORK = """\
 [Match]
-Type=ether
+Name=eth0
 
 [Network]
 Address=10.0.2.15/24

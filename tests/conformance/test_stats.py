@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from tests.support.engines import Engine
-from tests.support.http import Exchange
+from tests.support.http import PATIENCE, Exchange
 
 
 def open_stats(engine: Engine, container: str, **query: Any) -> Exchange:
@@ -42,7 +42,7 @@ def test_STT2a_two_samples_take_their_time(engine: Engine) -> None:
     container = engine.run_idle()
     started = time.monotonic()
     answer = engine.http.get(f"/containers/{container}/stats?stream=0").json
-    assert 0.5 < time.monotonic() - started < 5
+    assert 0.5 < time.monotonic() - started < 5 * PATIENCE
     assert answer["precpu_stats"]["system_cpu_usage"] > 0
 
 
@@ -50,7 +50,7 @@ def test_STT2b_one_shot_is_fast_and_has_no_name(engine: Engine) -> None:
     container = engine.run_idle()
     started = time.monotonic()
     seen = engine.http.get(f"/containers/{container}/stats?stream=0&one-shot=1").json
-    assert time.monotonic() - started < 0.9
+    assert time.monotonic() - started < 0.9 * PATIENCE
     assert (seen["precpu_stats"]["cpu_usage"]["total_usage"], seen["preread"]) == (0, "0001-01-01T00:00:00Z")
     if not engine.is_dockerd:  # 20.10 gives them
         assert (seen.get("name"), seen.get("id")) in ((None, None), ("", ""))

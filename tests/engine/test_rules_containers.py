@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.engines import Engine
-from tests.support.http import eventually
+from tests.support.http import PATIENCE, eventually
 
 INSPECT = set(
     "Id Created Path Args State Image ResolvConfPath HostnamePath HostsPath LogPath Name RestartCount Driver Platform "
@@ -174,7 +174,7 @@ def test_LST5_a_hostile_pattern_stops_nobody(wherry: Engine) -> None:
     began = time.monotonic()
     answer = wherry.http.get("/containers/json", query={"all": 1, "filters": {"name": hostile}})
     assert (answer.status, answer.json) == (200, [])
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 3 * PATIENCE
 
 
 def test_LST7_is_task(wherry: Engine) -> None:

@@ -143,6 +143,8 @@ def test_STT5_v2_stats(tmp_path: Path) -> None:
     assert group.oom_killed()
     assert group.frozen()
     assert group.pids() == [5]
+    write(tmp_path / "g", pids__max="max\n")
+    assert group.stats().pids.limit == 18446744073709551615  # STT5, as moby has it on v2
 
 
 def test_a_group_that_is_gone_reads_as_nothing(tmp_path: Path) -> None:

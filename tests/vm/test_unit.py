@@ -33,6 +33,15 @@ def test_containers_have_groups_of_the_engines_own_and_monitors_the_units(unit: 
     assert set(unit.monitors().values()) == {"/system.slice/wherry.service"}
 
 
+def test_the_units_own_settings_do_not_reach_containers(unit: UnitEngine) -> None:
+    container = unit.run("sh", "-c", "cat /proc/self/oom_score_adj; exec sleep 1000")
+    eventually(lambda: unit.logs(container)[0] == b"0\n", what=lambda: unit.logs(container))
+    assert unit.exec(container, "cat", "/proc/self/oom_score_adj")[1] == b"0\n"
+    assert b"NOTIFY_SOCKET" not in unit.exec(container, "env")[1]
+    assert not (Path(f"/proc/{unit.state(container)['Pid']}/root/run/notify")).exists()
+    assert Path(f"/proc/{unit.pid}/oom_score_adj").read_text() == "-500\n"
+
+
 def test_a_restart_leaves_containers_running(unit: UnitEngine) -> None:
     container = unit.run("sh", "-c", COUNT)
     before, monitors, engine = unit.state(container)["Pid"], set(unit.monitors()), unit.pid
@@ -123,7 +132,7 @@ def test_names_in_a_user_network_outlive_a_stop(unit: UnitEngine) -> None:
         unit.run_idle(name="one", HostConfig={"NetworkMode": "side"})
         two = unit.run("sh", "-c", "while :; do ping -c 1 -W 2 one >/dev/null && echo yes; sleep 0.5; done",
                        HostConfig={"NetworkMode": "side"})  # fmt: skip
-        eventually(lambda: b"yes" in unit.logs(two)[0])
+        eventually(lambda: b"yes" in unit.logs(two)[0], what=lambda: unit.logs(two))
         systemctl("restart", "wherry")
         before = len(unit.logs(two)[0])
         eventually(lambda: len(unit.logs(two)[0]) > before, what=lambda: unit.logs(two))
@@ -136,7 +145,7 @@ def test_doctor_finds_nothing_amiss(unit: UnitEngine) -> None:
     done = subprocess.run(["wherry", "doctor"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done
     print(done.stdout)
-    assert "cgroup v2" in done.stdout
+    assert "version 2, controllers cpu cpuset" in done.stdout
     info = unit.http.get("/info").json
     assert (info["CgroupVersion"], info["CgroupDriver"]) == ("2", "cgroupfs")
     assert not info.get("Warnings"), info["Warnings"]

@@ -22,6 +22,9 @@ from wherry.engine.oci import cgroup_stats as read
 from wherry.engine.oci.cgroup_stats import CgroupStats
 from wherry.engine.oci.cgroup_v1 import FREEZE_SECONDS, kill_all, remove_tree
 
+NO_PIDS_LIMIT = (1 << 64) - 1
+"""What moby says of v2's ``max``; in v1 it says nothing."""
+
 
 class CgroupV2:
     """The group at ``path`` below the hierarchy's mount point ``root``. A missing controller reads as nothing."""
@@ -104,7 +107,7 @@ class CgroupV2:
             return PidsStats()
         most = read.number(self._group / "pids.max")
         return PidsStats(
-            current=read.number(self._group / "pids.current"), limit=most if 0 < most < read.UNLIMITED else UNSET
+            current=read.number(self._group / "pids.current"), limit=most if most < read.UNLIMITED else NO_PIDS_LIMIT
         )
 
     def _blkio(self) -> BlkioStats:
