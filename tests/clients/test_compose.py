@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.support.engines import Engine
+from tests.support.engines import Engine, decode_lines
 from tests.support.http import eventually
-from tests.support.machine import holdings
+from tests.support.machine import holdings, mark_of
 from tests.support.terminal import Terminal
 
-# store: data on the volume, on the inner network alone. app: needs a healthy store, between the networks, published.
+# store: data on the volume, on the inner network alone. app: built, needs a healthy store, between the networks, published.
 # probe: on the outer network alone. Each ends at once when it is asked to.
 APPLICATION = """
 services:
@@ -33,10 +34,9 @@ services:
       timeout: 5s
       retries: 40
   app:
-    image: busybox
-    command: >
-      sh -c "trap 'exit 0' TERM; mkdir /www; wget -q -O /www/state http://keeper/run/state || exit 9;
-      hostname >/www/name; echo \\"app has $$(cat /www/state)\\"; httpd -f -p 8000 -h /www & wait"
+    build:
+      context: app
+      args: {SHAPE: round}
     depends_on:
       store:
         condition: service_healthy
@@ -58,6 +58,29 @@ networks:
 volumes:
   kept:
     labels: {purpose: kept}
+"""
+
+DOCKERFILE = """
+FROM busybox AS site
+COPY page /site/page
+RUN echo "it works" >>/site/page && chmod 644 /site/page
+
+FROM busybox
+ARG SHAPE
+ENV SHAPE=$SHAPE
+WORKDIR /www
+COPY --from=site /site/ /www/
+COPY serve.sh /serve.sh
+EXPOSE 8000
+LABEL purpose=app
+CMD ["sh", "/serve.sh"]
+"""
+
+SERVE = """trap 'exit 0' TERM
+wget -q -O /www/state http://keeper/run/state || exit 9
+hostname >/www/name
+echo "app has $(cat /www/state)"
+httpd -f -p 8000 -h /www & wait
 """
 
 
@@ -104,7 +127,8 @@ class Compose:
 
     def fetch(self, path: str, index: int) -> str:
         """A page of the numbered ``app`` through its published port."""
-        address = self.ok("port", "--index", str(index), "app", "8000").strip()
+        bindings = self.engine.inspect(f"ferry_app_{index}")["NetworkSettings"]["Ports"]["8000/tcp"]
+        address = f"{bindings[0]['HostIp']}:{bindings[0]['HostPort']}"
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
             f"http://{address}{path}", timeout=10
         ) as page:
@@ -118,26 +142,34 @@ def things(engine: Engine) -> dict[str, set[str]]:
         "containers": set(engine.containers()),
         "networks": {network["Name"] for network in engine.http.get("/networks").json},
         "volumes": {volume["Name"] for volume in volumes},
+        "images": {tag for image in engine.http.get("/images/json").json for tag in image["RepoTags"] or ()},
     }
 
 
 @pytest.fixture
 def compose(wherry: Engine, tmp_path: Path) -> Iterator[Compose]:
     (tmp_path / "docker-compose.yml").write_text(APPLICATION)
+    (tmp_path / "app").mkdir()
+    for name, text in {"Dockerfile": DOCKERFILE, "serve.sh": SERVE, "page": "of the context\n"}.items():
+        (tmp_path / "app" / name).write_text(text)
     before = things(wherry)
     compose = Compose(wherry, tmp_path)
     yield compose
-    compose("down", "-v", "-t", "0", "--remove-orphans")
+    compose("down", "-v", "-t", "0", "--remove-orphans", "--rmi", "local")
     after = things(wherry)
     assert after == before
 
 
+@pytest.mark.timeout(300)  # some 30 calls of docker-compose, which takes its second to begin
 def test_an_application_from_up_to_down(compose: Compose) -> None:
     engine = compose.engine
-    before, held = things(engine), holdings(engine.root, engine.pid)
+    engine.run_to_end("true")  # the default bridge and the table of rules are made with the first container
+    engine.remove_all()
+    before, held = things(engine), leavings(engine)
 
     compose.ok("up", "-d")
     up_is_as_written(compose)
+    built(compose)
     names_and_networks(compose)
     logs_and_exec(compose)
     scale_up_and_down(compose)
@@ -146,17 +178,54 @@ def test_an_application_from_up_to_down(compose: Compose) -> None:
     again = compose("up", "-d")
     assert (again.returncode, again.stderr.count("is up-to-date")) == (0, 4), again
 
-    done = compose("down", "-v")
+    done = compose("down", "-v", "--rmi", "local")
     assert done.returncode == 0, done
     assert "Removing network ferry_inner" in done.stderr
     assert "Removing volume ferry_kept" in done.stderr
     assert things(engine) == before
-    eventually(lambda: not links_more(engine, held), what="no links left")
+    eventually(lambda: not more_than(held, engine), what=lambda: f"nothing left: {more_than(held, engine)}")
 
 
-def links_more(engine: Engine, held: Any) -> list[str]:
-    more = holdings(engine.root, engine.pid).more_than(held)
-    return more.get("links", []) + more.get("mounts", []) + more.get("processes", [])
+def more_than(held: dict[str, list[str]], engine: Engine) -> dict[str, set[str]]:
+    more = {kind: set(names) - set(held[kind]) for kind, names in leavings(engine).items()}
+    return {kind: names for kind, names in more.items() if names}
+
+
+def leavings(engine: Engine) -> dict[str, list[str]]:
+    """What containers, networks and volumes have in the kernel and on the disk, network namespaces and rules included."""
+    held = holdings(engine.root, engine.pid)
+    rules = subprocess.run(["nft", "-n", "list", "ruleset"], capture_output=True, text=True, check=True).stdout
+    mark = mark_of(engine.root)
+    own = re.findall(rf"^table \S+ \S*{mark}\S* {{$.*?^}}$", rules, re.MULTILINE | re.DOTALL)
+    directories = (
+        "data/containers",
+        "data/rootfs",
+        "data/volumes",
+        "data/tmp",
+        "exec/netns",
+        "exec/bundles",
+        "exec/exits",
+    )
+    return {
+        "mounts": list(held.mounts),
+        "links": list(held.links),
+        "processes": [re.sub(r"^\d+ ", "", process) for process in held.processes],
+        "cgroups": list(held.cgroups),
+        "rules": [line.strip() for table in own for line in table.splitlines()],
+        "files": [f"{place}/{name}" for place in directories for name in sorted(os.listdir(engine.root / place))],
+    }
+
+
+def built(compose: Compose) -> None:
+    (image,) = [tag for tag in things(compose.engine)["images"] if tag.startswith("ferry_app")]
+    seen = compose.engine.http.get(f"/images/{image}/json").json
+    assert seen["Config"]["Labels"]["purpose"] == "app"
+    assert "SHAPE=round" in seen["Config"]["Env"]
+    assert compose.fetch("/page", 1) == "of the context\nit works\n"
+    # By compose's own client instead of docker's command line, and from the cache.
+    again = compose.ok("build", COMPOSE_DOCKER_CLI_BUILD="0")
+    assert "Using cache" in again, again
+    assert compose.engine.http.get(f"/images/{image}/json").json["Id"] == seen["Id"]
 
 
 def up_is_as_written(compose: Compose) -> None:
@@ -168,9 +237,13 @@ def up_is_as_written(compose: Compose) -> None:
     assert "127.0.0.1:" in states["ferry_app_1"]
     assert "->8000/tcp" in states["ferry_app_1"]
     # The store was healthy before an app began.
-    store, app = (compose.engine.inspect(f"ferry_{name}_1") for name in ("store", "app"))
-    healthy = [entry for entry in store["State"]["Health"]["Log"] if entry["ExitCode"] == 0]
-    assert healthy[0]["End"] < app["State"]["StartedAt"]
+    query = {"since": "0", "until": f"{time.time():.6f}", "filters": '{"type":["container"]}'}
+    events = decode_lines(compose.engine.http.get("/events", query=query).body)
+    seen = [(event["Actor"]["Attributes"]["name"], event["Action"]) for event in events]
+    assert seen.index(("ferry_store_1", "health_status: healthy")) < seen.index(("ferry_app_1", "start"))
+    app = compose.engine.inspect("ferry_app_1")
+    port = compose.ok("port", "--index", "1", "app", "8000").strip()
+    assert port.rpartition(":")[2] == app["NetworkSettings"]["Ports"]["8000/tcp"][0]["HostPort"]
     assert compose.fetch("/state", 1) == compose.fetch("/state", 2) == "ready\n"
     assert compose.fetch("/name", 1).strip() == app["Config"]["Hostname"]
 
