@@ -1,7 +1,7 @@
 """One session of the docker command line on Wherry and on dockerd, compared step by step.
 
-``session.txt`` is the session, ``normalise.py`` says what may differ in any two runs, ``differences.txt`` lists what is
-left, each with its reason:
+``session.txt`` is the session (``network-session.txt`` another one, about networks), ``normalise.py`` says what may differ
+in any two runs, ``differences.txt`` lists what is left, each with its reason:
 
     # reason, on one or more lines
     $ the command as it stands in the session
@@ -139,10 +139,11 @@ class Session:
 
 
 @pytest.mark.timeout(120)
-def test_session(wherry: Engine, dockerd: Engine, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["", "network-"])
+def test_session(wherry: Engine, dockerd: Engine, tmp_path: Path, kind: str) -> None:
     tmp_path.chmod(0o755)
-    steps = read_session((HERE / "session.txt").read_text())
-    listed = read_differences((HERE / "differences.txt").read_text())
+    steps = read_session((HERE / f"{kind}session.txt").read_text())
+    listed = read_differences((HERE / f"{kind}differences.txt").read_text())
     engines = {"dockerd": dockerd, "wherry": wherry}
     transcripts: dict[str, list[list[str]]] = {}
     try:
@@ -187,6 +188,8 @@ def leave_nothing(engine: Engine) -> None:
     for target in ("/images/session:one", "/images/session:two", "/volumes/session-volume"):
         answer = engine.http.delete(target, query={"force": 1})
         assert answer.status in (200, 204, 404), answer
+    for network in engine.http.get("/networks", query={"filters": '{"type":["custom"]}'}).json:
+        assert engine.http.delete(f"/networks/{network['Id']}").status == 204
 
 
 def test_the_session_covers_every_command() -> None:

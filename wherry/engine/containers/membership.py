@@ -98,7 +98,8 @@ async def _disconnect(containers: Containers, container: Container, reference: s
         if "host" in spec.networks and name == "host":
             raise BadRequest(_HOST)
         if name not in spec.networks:
-            raise ServerError(f"container {container.id} is not connected to the network {name}")
+            the = "" if running else "the "  # moby's two texts
+            raise ServerError(f"container {container.id} is not connected to {the}network {name}")
         before_texts = texts(containers, container) if running else None
         spec.networks = {key: asked for key, asked in spec.networks.items() if key != name}
         state.endpoints.pop(name, None)

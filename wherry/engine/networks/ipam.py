@@ -108,7 +108,7 @@ class Addresses:
         """Mark an address as in use, as an earlier engine gave it. Raises ``NoAddress`` when it can't be."""
         number = int(address)
         if address not in self.subnet:
-            raise NotInSubnet(f"invalid address {address}: It does not belong to any of this network's subnets")
+            raise NotInSubnet(f"Invalid address {address}: It does not belong to any of this network's subnets")
         if number in self._taken or number in self._reserved:
             raise NoAddress("Address already in use")
         self._taken.add(number)

@@ -121,9 +121,8 @@ def _match(record: NetworkRecord, key: str, values: list[str], in_use: Collectio
 
 
 def _truth(values: list[str]) -> bool:
-    """Raises ``BadRequest``."""
-    if len(values) > 1:
-        raise BadRequest(f"invalid filter 'dangling={values}': one value, true or false")
-    if values[0] not in ("0", "1", "true", "false"):
-        raise BadRequest(f"invalid filter 'dangling={values}'")
-    return values[0] in ("1", "true")
+    """Raises ``BadRequest`` for values that say neither, or both."""
+    true, false = not {"1", "true"}.isdisjoint(values), not {"0", "false"}.isdisjoint(values)
+    if true == false:
+        raise BadRequest(f"invalid filter 'dangling=[{' '.join(values)}]'")
+    return true
