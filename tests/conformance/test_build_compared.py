@@ -45,7 +45,7 @@ BUILDS = {
     "wildcards": """
         COPY *.txt /x/
         COPY d* /y/
-        COPY dir/?? /z/
+        COPY dir/? /z/
         COPY dir/s* /w/
         COPY ["with space", "/sp ace"]
         COPY [[]x] /b

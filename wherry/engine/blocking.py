@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
@@ -19,3 +20,20 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
     A function that changes its thread's namespaces must not be run here: start a thread of its own for it.
     """
     return await asyncio.wrap_future(_POOL.submit(function, *args, **kwargs))
+
+
+async def in_thread_until(cancelled: threading.Event, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """As ``in_thread``, for a function that looks at ``cancelled``: when the caller is cancelled the event is set, and the
+    function has ended before this raises. What it may have given nevertheless is discarded (``discard()``), if it can be.
+    """
+    work = asyncio.ensure_future(in_thread(function, *args, **kwargs))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        cancelled.set()
+        await asyncio.wait([work])
+        if not work.cancelled() and work.exception() is None:
+            discard = getattr(work.result(), "discard", None)
+            if discard is not None:
+                await in_thread(discard)
+        raise

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from wherry.api.errors import BadRequest, ServerError
 from wherry.engine import inroot
-from wherry.engine.blocking import in_thread
+from wherry.engine.blocking import in_thread_until
 from wherry.engine.dockerfile.errors import DockerfileError
 from wherry.engine.dockerfile.parser import Dockerfile, parse
 from wherry.engine.images.content import Slice, free_space, spool, temporary
@@ -46,7 +46,7 @@ class Context:
         archive = temporary(self._layout, "context")
         try:
             await spool(self._layout, body, archive)
-            await in_thread(self._extract, archive)
+            await in_thread_until(self._cancelled, self._extract, archive)
         except ConnectionError:
             raise
         except BROKEN as error:

@@ -12,13 +12,14 @@ from pathlib import Path
 from wherry.api.errors import BadRequest, ServerError
 from wherry.api.models.containers import ContainerConfig
 from wherry.engine import inroot
-from wherry.engine.blocking import in_thread
+from wherry.engine.blocking import in_thread, in_thread_until
 from wherry.engine.build import copying
 from wherry.engine.build import run as containers_of_steps
 from wherry.engine.build.base import find_image
 from wherry.engine.build.sources import Source, Tree, combined
 from wherry.engine.build.state import Build, StageState
 from wherry.engine.containers.commit import STAGING_ERRORS, child_content, parent_content, stage_changes
+from wherry.engine.containers.registry import Containers
 from wherry.engine.dockerfile import instructions as i
 from wherry.engine.dockerfile.configure import configure, environment, expanded, shell_of, working_directory
 from wherry.engine.images.config import InvalidConfig
@@ -116,7 +117,7 @@ async def _copy(build: Build, state: StageState, instruction: i.Copy) -> None:
         if await _cached(build, state, config):
             return
         async with _changed(build, state) as changed:
-            await in_thread(_copy_all, build, state, instruction, tree, sources, changed.root)
+            await in_thread_until(build.cancelled, _copy_all, build, state, instruction, tree, sources, changed.root)
             await _commit(build, state, config, await changed.staged())
 
 
@@ -219,8 +220,8 @@ async def _mounted(build: Build, image_id: str) -> AsyncIterator[tuple[str, Path
     name = BUILD + uuid.uuid4().hex
     with parts.images.using(layers):
         try:
-            await in_thread(parts.rootfs.prepare, name, layers)
-            yield name, await in_thread(parts.rootfs.mount, name)
+            await in_thread_until(build.cancelled, parts.rootfs.prepare, name, layers)
+            yield name, await in_thread_until(build.cancelled, parts.rootfs.mount, name)
         except FileNotFoundError as error:
             raise ServerError(f"the files of {image_id} cannot be mounted: {error}") from error
         finally:
@@ -272,23 +273,38 @@ async def _cached(build: Build, state: StageState, config: ContainerConfig) -> b
 async def _commit(
     build: Build, state: StageState, known_by: ContainerConfig, staged: Sequence[StagedLayer], *, container: str = ""
 ) -> None:
-    """The step's image becomes the stage's."""
-    images = build.containers.parts.images
-    base = await parent_content(images, state.image_id)
-    if state.image_id and not base:
-        raise ServerError(f"the image {state.short_id} of the step before was removed meanwhile")
-    below = images.by_id(state.image_id).file.diff_ids if state.image_id else []
-    data = child_content(
-        base,
-        container=container,
-        author=state.author,
-        comment="",
-        config=state.config,
-        container_config=known_by,
-        diff_ids=[*below, *(layer.row.diff_id for layer in staged)],
-        empty=not staged,
-    )
+    """The step's image becomes the stage's. It is made to its end though the build is given up meanwhile."""
+    containers = build.containers
+    making = containers.spawn(_make_image(containers, state, known_by, staged, container), "image of a build's step")
+    state.image_id = await containers.shielded(making)
+
+
+async def _make_image(
+    containers: Containers,
+    state: StageState,
+    known_by: ContainerConfig,
+    staged: Sequence[StagedLayer],
+    container: str,
+) -> str:
+    images = containers.parts.images
     try:
-        state.image_id = await images.commit(data, staged, parent=state.image_id, built=True)
+        base = await parent_content(images, state.image_id)
+        if state.image_id and not base:
+            raise ServerError(f"the image {state.short_id} of the step before was removed meanwhile")
+        below = images.by_id(state.image_id).file.diff_ids if state.image_id else []
+        data = child_content(
+            base,
+            container=container,
+            author=state.author,
+            comment="",
+            config=state.config,
+            container_config=known_by,
+            diff_ids=[*below, *(layer.row.diff_id for layer in staged)],
+            empty=not staged,
+        )
+        return await images.commit(data, staged, parent=state.image_id, built=True)
     except (InvalidConfig, ContentError, OSError) as error:
         raise ServerError(f"failed to export image: {error}") from error
+    finally:
+        for layer in staged:  # what is used up is no longer there
+            await in_thread(layer.discard)

@@ -15,7 +15,7 @@ import msgspec
 
 from wherry.api.errors import ApiError, BadRequest, Conflict, ServerError
 from wherry.api.models.containers import ContainerConfig
-from wherry.engine.blocking import in_thread
+from wherry.engine.blocking import in_thread, in_thread_until
 from wherry.engine.containers import difftar, pause
 from wherry.engine.containers.container import Container
 from wherry.engine.containers.merge import merge
@@ -122,11 +122,13 @@ async def stage_changes(
     archive = temporary(images.layout, "commit")
     try:
         try:
-            count = await in_thread(_write, containers, tree, destinations, archive, cancelled)
+            count = await in_thread_until(cancelled, _write, containers, tree, destinations, archive, cancelled)
         finally:
             written()
         chain = containers.parts.rootfs.layers(tree)
-        return [await in_thread(_stage, containers, chain, archive, cancelled)] if count else []
+        if not count:
+            return []
+        return [await in_thread_until(cancelled, _stage, containers, chain, archive, cancelled)]
     finally:
         cancelled.set()
         archive.unlink(missing_ok=True)
