@@ -141,6 +141,17 @@ def test_a_helper_is_asked_and_counts_more_than_the_store_and_the_file(home: Hom
     assert set(all_credentials(home.env)) == {"r.example", "listed.example", "token.example"}
 
 
+def test_a_build_does_not_fail_for_credentials_that_it_may_not_need(home: Home) -> None:
+    home.helper()
+    home.config(credHelpers={"broken.example": "test", "r.example": "test", "missing.example": "missing"})
+    assert set(all_credentials(home.env)) == {"r.example"}
+    home.config(credsStore="missing", auths={"r.example": {"auth": ANN}})
+    assert all_credentials(home.env) == {}
+    (home.root / "config.json").write_text("{")
+    with pytest.raises(wherry.CredentialsError):
+        all_credentials(home.env)
+
+
 @pytest.mark.parametrize(
     ("registry", "why"),
     [

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import logging
 import os
 import re
 import shutil
@@ -21,6 +22,8 @@ import msgspec
 from wherry.api.errors import CredentialsError
 from wherry.api.models.images import AuthConfig
 from wherry.client.address import docker_config
+
+log = logging.getLogger(__name__)
 
 HELPER_DEADLINE = 60.0
 """Seconds for a credential helper, which may ask its user for a password."""
@@ -50,18 +53,29 @@ def credentials_for(registry: str, env: Mapping[str, str] | None = None) -> Auth
 
 
 def all_credentials(env: Mapping[str, str] | None = None) -> dict[str, AuthConfig]:
-    """Everything that the docker configuration has, by registry: what a build may need. Raises ``CredentialsError``."""
+    """Everything that the docker configuration has, by registry: what a build may need, or not.
+
+    Credentials that cannot be had are left out with a word in the log. Raises ``CredentialsError`` for a configuration that
+    cannot be read.
+    """
     env = os.environ if env is None else env
     found: dict[str, AuthConfig] = {}
     for where, config in _configurations(env):
         keys = dict.fromkeys(_section(config, "auths"))
-        store = config.get("credsStore")
-        if isinstance(store, str) and store:
-            keys |= dict.fromkeys(_decoded(_run(store, "list", "", where), f"docker-credential-{store} list"))
+        if store := _text(config, "credsStore"):
+            try:
+                keys |= dict.fromkeys(_decoded(_run(store, "list", "", where), f"docker-credential-{store} list"))
+            except CredentialsError as error:
+                log.warning("%s", error)
+                continue
         keys |= dict.fromkeys(_section(config, "credHelpers"))
         for key in keys:
             helper = _helper(config, key)
-            one = _ask(helper, key, where) if helper else _stored(config, key, where)
+            try:
+                one = _ask(helper, key, where) if helper else _stored(config, key, where)
+            except CredentialsError as error:
+                log.warning("%s", error)
+                continue
             if one is not None:
                 found.setdefault(key, one)
     return found
