@@ -1,43 +1,40 @@
-"""The thread that keeps entering control groups fast: it ends by itself, and there is one of it."""
+"""Entering control groups is prepared once, and failing to do so harms nothing."""
 
 from __future__ import annotations
 
-import threading
-import time
+import asyncio
+from pathlib import Path
 
 import pytest
 
 from wherry.engine.oci import warm
 
 
-def _threads() -> int:
-    return sum(thread.name == "wherry-warm" for thread in threading.enumerate())
+@pytest.fixture
+def cold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warm, "_until", 0.0)
 
 
-def _ended() -> None:
-    for thread in threading.enumerate():
-        if thread.name == "wherry-warm":
-            thread.join(10)
+def test_one_thread_names_itself_and_calls_at_once_are_one(
+    cold: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Group:
+        written: list[str] = []  # noqa: RUF012
+
+        def write_text(self, text: str) -> None:
+            self.written.append(text)
+
+    monkeypatch.setattr(warm, "_own_group", Group)
+
+    async def main() -> None:
+        await asyncio.gather(*(warm.warm_cgroups() for _ in range(5)))
+
+    asyncio.run(main())
+    (number,) = Group.written
+    assert number.isdecimal()
 
 
-def test_one_thread_that_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    _ended()
-    monkeypatch.setattr(warm, "KEPT", 0.05)
-    for _ in range(20):
-        warm.warm_cgroups()
-        assert _threads() <= 1
-    _ended()
-    assert _threads() == 0
-    warm.warm_cgroups()
-    _ended()
-    assert _threads() == 0
-
-
-def test_what_it_writes_to_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    _ended()
-    monkeypatch.setattr(warm, "_own_group", lambda: None)
-    warm.warm_cgroups()
-    deadline = time.monotonic() + 10
-    while _threads() and time.monotonic() < deadline:
-        time.sleep(0.001)
-    assert _threads() == 0
+@pytest.mark.parametrize("there", [True, False])
+def test_no_group_or_none_to_write_to(there: bool, cold: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warm, "_own_group", lambda: tmp_path / "missing" / "tasks" if there else None)
+    asyncio.run(warm.warm_cgroups())

@@ -46,7 +46,7 @@ async def create(containers: Containers, request: CreateRequest) -> tuple[str, l
 
     Raises ``BadRequest``, ``NotFound`` (no such image), ``Conflict`` (the name is taken).
     """
-    warm_cgroups()  # a start mostly follows at once
+    containers.spawn(warm_cgroups(), "warming up")  # a start mostly follows at once
     parts = containers.parts
     config, host = request.config, request.host_config
     settings.check_config(config, request.version)

@@ -67,7 +67,7 @@ def create(containers: Containers, reference: str, config: ExecConfig) -> str:
     container = containers.find(reference)
     _check_running(container, reference)
     detach_keys(config.detach_keys)
-    warm_cgroups()  # a start mostly follows at once
+    containers.spawn(warm_cgroups(), "warming up")  # a start mostly follows at once
     instance = Exec(container, config)
     _forget_old(containers)
     container.execs[instance.id] = instance

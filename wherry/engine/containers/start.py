@@ -98,7 +98,7 @@ async def _remove_failed(containers: Containers, container: Container) -> None:
 async def _begin(containers: Containers, container: Container) -> ApiError | None:
     """One run, from nothing to a released process; why not, when it could not be. The caller holds the lock."""
     state = container.state
-    warm_cgroups()
+    containers.spawn(warm_cgroups(), "warming up")
     if container.cleaning is not None:
         await asyncio.wait({container.cleaning})
         container.cleaning = None

@@ -1,59 +1,48 @@
-"""Paying the kernel's first price for moving a process between control groups ahead of time, and not again and again.
+"""Paying the kernel's first price for moving a process between control groups ahead of time.
 
 A process enters a control group under a lock that has two modes. After some 15 ms without a move, the next one waits for
 the lock to change its mode (an RCU grace period, 8 to 17 ms); moves that follow at once take 0.1 ms. The runtime's create
 and exec make such a move in the middle of every start. A thread that writes its own number into the group that it is in
-already moves nothing, but has the lock change its mode, beside the engine's other work; and while clients start
-containers and commands one after another, writing it every 10 ms keeps the mode: 0.05 ms of processor time each.
+already moves nothing, but has the lock change its mode, while the engine mounts, connects and writes specifications.
+
+Once for each start, and no more: every such write also holds up all forks of the machine until those under way are done.
+Writing it every 10 ms, so that the lock stays ready, made a busy machine's forks six times as slow.
 """
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from functools import cache
 from pathlib import Path
 
-KEPT = 1.0  # seconds that the next start has to come within to find the lock ready
-_PERIOD = 0.01
+from wherry.engine.blocking import in_thread
 
-_guard = threading.Lock()
+_FRESH = 0.008  # seconds that the lock surely stays in its fast mode
+
 _until = 0.0
-_running = False
 
 
-def warm_cgroups() -> None:
-    """Have the next moves be fast, from some 10 ms on until ``KEPT`` has passed. Returns at once."""
-    global _until, _running
-    with _guard:
-        _until = time.monotonic() + KEPT
-        if _running:
-            return
-        _running = True
-    threading.Thread(target=_keep, name="wherry-warm", daemon=True).start()
+async def warm_cgroups() -> None:
+    """Have the next move be fast. Waits up to 20 ms; meant to run beside other work."""
+    global _until
+    now = time.monotonic()
+    if now < _until:
+        return
+    _until = now + 0.05  # one at a time
+    await in_thread(_move_nowhere)
+    _until = time.monotonic() + _FRESH
 
 
-def _keep() -> None:
-    global _running
-    fd = -1
+def _move_nowhere() -> None:
+    path = _own_group()
+    if path is None:
+        return
     try:
-        # one thread's own entry: should somebody have moved the engine elsewhere, then only this thread goes back
-        number = str(threading.get_native_id()).encode()
-        path = _own_group()
-        if path is None:
-            return
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        while time.monotonic() < _until:
-            os.write(fd, number)
-            time.sleep(_PERIOD)
+        # this thread's entry alone: should somebody have moved the engine elsewhere, then only the thread goes back
+        path.write_text(str(threading.get_native_id()))
     except OSError:
         pass  # it is no more than a chance
-    finally:
-        with _guard:
-            _running = False
-        if fd >= 0:
-            os.close(fd)
 
 
 @cache
