@@ -5,6 +5,7 @@ There is no process, namespace, address or port before start. A failure at any s
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import time
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from wherry.api.errors import BadRequest, ServerError
+from wherry.api.errors import ApiError, BadRequest, ServerError
 from wherry.api.models.containers import ContainerConfig, HostConfig
 from wherry.api.models.networks import EndpointSettings
 from wherry.engine.blocking import in_thread
@@ -59,6 +60,9 @@ async def create(containers: Containers, request: CreateRequest) -> tuple[str, l
     settings.check_endpoints(request.endpoints, request.version)
     data_root = str(parts.layout.data_root)
     networks = networks_asked(parts.networks, host.network_mode, request.endpoints, config.mac_address or "")
+    if host.network_mode.startswith("container:"):  # the id outlives a rename
+        with contextlib.suppress(ApiError):  # found out at start (CRE18)
+            host.network_mode = f"container:{containers.find(host.network_mode.removeprefix('container:')).id}"
     linked = resolve_links(containers, host)
     path, args = merge.command(config)
     if request.name:

@@ -41,6 +41,7 @@ class Attachment:
     isolated: bool = False
     address6: IPv6Interface | None = None
     gateway6: IPv6Interface | None = None
+    more: tuple[Interface, ...] = ()
 
 
 def bridge_mac(tag: str) -> str:
@@ -302,7 +303,8 @@ def _attach(host: Netlink, inner: Netlink, namespace: int, attachment: Attachmen
     if six is not None:
         host.send(netlink.neighbour(bridge.index, six.ip, attachment.mac))
         _set(f"ipv6/conf/{name}/accept_ra", "0")  # a neighbour is no router
-    _set(f"ipv6/conf/{name}/disable_ipv6", "1" if six is None else "0")
+    with_ipv6 = six is not None or any(address.version == 6 for address in attachment.more)
+    _set(f"ipv6/conf/{name}/disable_ipv6", "0" if with_ipv6 else "1")
     if not index:
         link = inner.link(name)
         if link is None:
@@ -311,6 +313,7 @@ def _attach(host: Netlink, inner: Netlink, namespace: int, attachment: Attachmen
     messages = [netlink.add_address(index, attachment.address)]
     if six is not None:
         messages.append(netlink.add_address(index, six))
+    messages += [netlink.add_address(index, address) for address in attachment.more]
     messages.append(netlink.link_up(index))
     if attachment.default_route:
         messages.append(netlink.add_default_route(attachment.gateway.ip))

@@ -11,7 +11,7 @@ import errno
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface
 from pathlib import Path
 from typing import Protocol
 
@@ -21,7 +21,7 @@ from wherry.engine.blocking import in_thread
 from wherry.engine.networks import bridge, netns
 from wherry.engine.networks.bridge import Attachment
 from wherry.engine.networks.catalog import Catalog
-from wherry.engine.networks.ipam import Address, Addresses, NoAddress, NotInSubnet, mac_for
+from wherry.engine.networks.ipam import Address, Addresses, Interface, NoAddress, NotInSubnet, mac_for
 from wherry.engine.networks.names import Entry, Membership, Names, NamesError
 from wherry.engine.networks.netlink import mac_bytes
 from wherry.engine.networks.nftables import NftError
@@ -147,6 +147,7 @@ class Endpoints:
             except ApiError:
                 pool.release(record.interface.ip)
                 raise
+        record.link_local = [str(_link_local(text)) for text in ipam.link_local_ips or ()]
         record.mac = mac or mac_for(record.interface.ip)
         record.veth = self._veth()
         try:
@@ -187,6 +188,7 @@ class Endpoints:
                 isolated=not network.icc,
                 address6=record.interface6,
                 gateway6=network.six.gateway if network.six else None,
+                more=tuple(map(ip_interface, record.link_local)),
             )
         ports = targets(record)
 
@@ -415,7 +417,11 @@ def check_address(network: NetworkRecord, asked: EndpointSettings) -> None:
     ipam = asked.ipam_config
     if network.default and asked.aliases:
         raise BadRequest("network-scoped alias is supported only for containers in user defined networks")
-    if not ipam or not (ipam.ipv4_address or ipam.ipv6_address):
+    if not ipam:
+        return
+    for text in ipam.link_local_ips or ():
+        _link_local(text)
+    if not (ipam.ipv4_address or ipam.ipv6_address):
         return
     if network.default:
         raise BadRequest("user specified IP address is supported on user defined networks only")
@@ -438,6 +444,17 @@ def check_address(network: NetworkRecord, asked: EndpointSettings) -> None:
         raise BadRequest(
             "user specified IP address is supported only when connecting to networks with user configured subnets"
         )
+
+
+def _link_local(text: str) -> Interface:
+    """One of ``LinkLocalIPs``, with the prefix length that it has. Raises ``BadRequest``."""
+    try:
+        address = ip_address(text)
+        if not address.is_link_local or "%" in text:
+            raise ValueError
+    except ValueError:
+        raise BadRequest(f"Invalid link-local IP address: {text}") from None
+    return ip_interface(f"{address}/{16 if address.version == 4 else 64}")
 
 
 def check_wishes(network: NetworkRecord, wishes: Sequence[Wish]) -> None:

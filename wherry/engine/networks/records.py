@@ -100,6 +100,9 @@ class EndpointRecord(msgspec.Struct, kw_only=True):
     network: str  # id
     address: str = ""  # with prefix length
     address6: str = ""
+    link_local: list[str] = msgspec.field(
+        default_factory=list
+    )  # further addresses that were asked for, with prefix lengths
     mac: str = ""
     veth: str = ""
     ports: list[Published] = msgspec.field(default_factory=list)
