@@ -9,6 +9,7 @@
 #   make rules        which rules of behaviour hold, and where: docs/rules.md
 #   make check        format, lint, types, import rules
 #   make fuzz         odd input under hypothesis for as long as you like: EXAMPLES=20000 of each test
+#   make fuzz-api     every operation of the published description under schemathesis: EXAMPLES=200 of each
 #   make soak         10 GB of log, archives of 4 GiB, 100 attachments and more: memory and ping (25 GB of disk)
 #   make bench        Wherry beside dockerd and bare crun
 
@@ -22,7 +23,7 @@ export WHERRY_SOCKET ?= /run/wherry/wherry.sock
 export WHERRY_DATA_ROOT ?= /var/lib/wherry
 export WHERRY_EXEC_ROOT ?= /run/wherry
 
-.PHONY: setup run stop setup-test test vm-test rules check fuzz soak bench
+.PHONY: setup run stop setup-test test vm-test rules check fuzz fuzz-api soak bench
 
 setup:
 	@scripts/setup.sh $(if $(DEBIAN),debian)
@@ -54,7 +55,10 @@ check:
 	.venv/bin/lint-imports
 
 fuzz: setup-test
-	$(SUDO) env WHERRY_FUZZ=$(or $(EXAMPLES),20000) $(PYTHON) -m pytest tests/fuzz --timeout 0 $(ARGS)
+	$(SUDO) env WHERRY_FUZZ=$(or $(EXAMPLES),20000) $(PYTHON) -m pytest tests/fuzz --timeout 0 --deselect tests/fuzz/test_fuzz_description.py $(ARGS)
+
+fuzz-api: setup-test
+	$(SUDO) env WHERRY_FUZZ_API=$(or $(EXAMPLES),200) $(PYTHON) -m pytest tests/fuzz/test_fuzz_description.py $(ARGS)
 
 soak: setup-test
 	$(SUDO) $(PYTHON) -m benchmarks.soak $(ARGS)

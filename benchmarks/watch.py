@@ -91,8 +91,8 @@ def _ping(path: str) -> dict[str, list[float]]:
             if sock is not None:
                 sock.close()
             sock = socket.socket(socket.AF_UNIX)
+            sock.connect(path)  # waits where the queue is full; with a timeout it would fail at once
             sock.settimeout(60)
-            sock.connect(path)
         sock.sendall(REQUEST)
         answer = sock.recv(65536)
         if b" 200 " not in answer[:16] or not answer.endswith(b"OK"):

@@ -1,9 +1,10 @@
 """ContainerAttach: a client's connection bound to a container's streams (ATT1 to ATT11).
 
-A listener gets the live output as long as it keeps up. One that falls more than a mebibyte behind leaves the live stream
-with its place in the log, is served from the log file as fast as it reads, and joins the live stream again where it has
-caught up: nothing is lost and nothing is kept in memory. Without a log (driver ``none``) such a listener is closed.
-A run that began under an earlier engine is served from the log alone (output.py).
+A listener gets the live output as long as it keeps up. One that falls further behind than its share of memory (a mebibyte,
+less where many are attached: crowd.py) leaves the live stream with its place in the log, is served from the log file as
+fast as it reads, and joins the live stream again where it has caught up: nothing is lost and nothing is kept in memory.
+Without a log (driver ``none``) such a listener is closed. A run that began under an earlier engine is served from the log
+alone (output.py).
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ from wherry.wire.frames import STDERR, STDOUT, encode_frame_header
 log = logging.getLogger(__name__)
 
 LAST_INPUT = 1.0  # seconds that the input of a client that has left may take to reach the container
-BEHIND = 1024 * 1024  # bytes queued for a client until it is served from the log
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +67,7 @@ class Attacher:
 
     def __init__(self, containers: Containers, container: Container, options: AttachOptions, duplex: Duplex) -> None:
         self._container = container
+        self._crowd = containers.crowd
         self._path = containers.layout.log(container.id)
         self._duplex = duplex
         self._multiplexed = options.multiplexed
@@ -78,6 +79,7 @@ class Attacher:
         self._news = asyncio.Event()
         self._end: int | None = None  # the run's last place in the log, once it is over
         self.finished = asyncio.Event()
+        self._crowd.enter()
 
     def listen(self) -> None:
         """Begin: everything that the container writes from now on reaches the client."""
@@ -92,7 +94,7 @@ class Attacher:
         if self._serving is not None:
             self._news.set()
         elif stream in self._wanted:
-            if self._duplex.pending > BEHIND:
+            if self._duplex.pending > self._crowd.share:
                 self._fall_behind(before)
             else:
                 self._write(stream, data)
@@ -109,6 +111,7 @@ class Attacher:
                 self._reader.hold()
 
     def close(self) -> None:
+        self._crowd.leave()
         self._container.output.leave(self)
         if self._serving is not None:
             self._serving.cancel()
@@ -153,22 +156,22 @@ class Attacher:
         """Serve from the log until the live place is reached; then go on live, in the same step of the loop."""
         while True:
             await self._duplex.drain()
+            await self._crowd.turn()
             target = self._container.output.position if self._end is None else self._end
             if target is None or reader.position >= target:
                 return
-            self._write_wanted(await reader.read(target))
-            await asyncio.sleep(0)
+            self._write_wanted(await reader.read(target, self._crowd.share // 2))
 
     async def _follow(self, reader: PlacedReader) -> None:
         """Serve from the log to the end of the run, woken by the live output."""
         while True:
             self._news.clear()
             over = self._end is not None
-            pieces = reader.more()
+            await self._crowd.turn()
+            pieces = reader.more(self._crowd.share // 2)
             self._write_wanted(pieces)
             if pieces:
                 await self._duplex.drain()
-                await asyncio.sleep(0)
             elif over:
                 return
             else:
@@ -218,7 +221,7 @@ async def attach(containers: Containers, container: Container, options: AttachOp
             attacher.close()
         for task in tasks:
             task.cancel()
-        # however long the client takes to read what is queued: it is a mebibyte at most
+        # however long the client takes to read what is queued: it is its share at most
         with suppress(ConnectionError):
             await duplex.close()
 
@@ -238,6 +241,7 @@ async def _replay(containers: Containers, container: Container, options: AttachO
 async def _copy(batches: AsyncIterator[bytes], duplex: Duplex) -> None:
     async for batch in batches:
         duplex.write(batch)
+        del batch  # what is queued is enough to keep for a client that does not read
         await duplex.drain()
 
 

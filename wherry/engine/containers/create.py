@@ -10,6 +10,7 @@ import os
 import stat
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import msgspec
 
@@ -213,8 +214,16 @@ def _find_image(containers: Containers, reference: str, platform: str | None) ->
 
 
 def write_description(layout: Layout, container: Container) -> None:
-    """``container.json``: enough to build the row anew should the database be lost."""
-    path = layout.container(container.id) / "container.json"
+    """``container.json``: enough to build the row anew should the database be lost. For a new container."""
+    _write(layout.container(container.id) / "container.json", msgspec.json.encode(container.spec))
+
+
+async def rewrite_description(layout: Layout, container: Container) -> None:
+    """The same for one that has changed; under its lock. Replacing a file may wait for the disk, so a thread does it."""
+    await in_thread(_write, layout.container(container.id) / "container.json", msgspec.json.encode(container.spec))
+
+
+def _write(path: Path, data: bytes) -> None:
     temporary = path.with_suffix(".new")
-    temporary.write_bytes(msgspec.json.encode(container.spec))
+    temporary.write_bytes(data)
     os.replace(temporary, path)

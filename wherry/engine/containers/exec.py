@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from wherry.api.errors import ApiError, BadRequest, Conflict, NotFound, ServerError
 from wherry.api.models.exec import ExecConfig, ExecInspect, ExecStartConfig, ProcessConfig
-from wherry.engine.containers.attach import BEHIND, detach_keys
+from wherry.engine.containers.attach import detach_keys
 from wherry.engine.containers.container import Container
 from wherry.engine.containers.links import environment
 from wherry.engine.containers.merge import override, process_env
@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 KEPT = 300.0  # seconds that an instance can be inspected after its end
 LAST_WORDS = 300.0  # seconds a client may take to read what is queued once the command has ended
 READY = 10.0  # seconds that a resize waits for the command to run
+
+BEHIND = 256 * 1024  # bytes queued for a client until its command has to wait
 
 
 class Exec:

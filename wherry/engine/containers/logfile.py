@@ -26,7 +26,7 @@ STDOUT_FULL, STDERR_FULL = b"stdout F ", b"stderr F "
 STDOUT_PART, STDERR_PART = b"stdout P ", b"stderr P "
 RUN_BOUNDARY = b"system F "
 
-BLOCK = 512 * 1024
+BLOCK = 256 * 1024
 _TRIES = 20
 
 Key = tuple[int, int]

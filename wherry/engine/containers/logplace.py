@@ -69,15 +69,17 @@ class PlacedReader:
         self._files: LogFiles | None = None
         self._offset = 0
 
-    async def read(self, target: int) -> list[tuple[int, bytes]]:
-        """The next (stream, bytes) pieces, as they passed live; half a mebibyte of log at most, none behind ``target``.
+    async def read(self, target: int, most: int = BLOCK) -> list[tuple[int, bytes]]:
+        """The next (stream, bytes) pieces, as they passed live; ``most`` bytes of log, none behind ``target``.
+
+        ``most`` must have room for a line of the monitor's (8 KiB and its head).
 
         Raises ``OSError`` where the place was rotated away or the log ends before ``target``.
         """
         await self._open()
         deadline = time.monotonic() + _PATIENCE
         while self.position < target:
-            data = self._read(min(BLOCK, target - self.position))
+            data = self._read(min(most, BLOCK, target - self.position))
             if data:
                 return pieces(data[:-1].split(b"\n"))
             if time.monotonic() > deadline:
@@ -85,9 +87,9 @@ class PlacedReader:
             await asyncio.sleep(_PAUSE)
         return []
 
-    def more(self) -> list[tuple[int, bytes]]:
+    def more(self, most: int = BLOCK) -> list[tuple[int, bytes]]:
         """The next pieces that are in the file already, as ``read`` gives them; none at the end of what is there."""
-        data = self._read(BLOCK)
+        data = self._read(min(most, BLOCK))
         return pieces(data[:-1].split(b"\n")) if data else []
 
     def skip_all(self) -> None:

@@ -481,7 +481,8 @@ async def _batches(reader: LogReader, follow: LogFollow | None, *, running: bool
             data, more = reader.step() if reader.little() else await in_thread(reader.step)
             if data:
                 quiet = _FIRST_LOOK
-                yield data
+                given, data = [data], b""  # not to be kept here while a slow client takes it
+                yield given.pop()
             if more:
                 continue
             if reader.parser.ended:

@@ -7,7 +7,7 @@ import copy
 from wherry.api.errors import BadRequest, Conflict, NotFound, ServerError
 from wherry.api.models.networks import EndpointSettings, NetworkConnectRequest, NetworkDisconnectRequest
 from wherry.engine.containers.container import Container
-from wherry.engine.containers.create import write_description
+from wherry.engine.containers.create import rewrite_description
 from wherry.engine.containers.network import dns_names, join, note_ports, rewrite_files, texts
 from wherry.engine.containers.registry import Containers
 from wherry.engine.networks.endpoints import check_address
@@ -66,7 +66,7 @@ async def _connect(
             if network.user_defined:
                 state.endpoints[network.name] = _shown(container, network, asked)
             containers.save(container)
-        write_description(containers.layout, container)
+        await rewrite_description(containers.layout, container)
 
 
 async def disconnect(containers: Containers, network: str, request: NetworkDisconnectRequest) -> None:
@@ -115,7 +115,7 @@ async def _disconnect(containers: Containers, container: Container, reference: s
             rewrite_files(containers, container, before_texts)
         elif record is not None:
             networks.announce_disconnect(container.id, record)
-        write_description(containers.layout, container)
+        await rewrite_description(containers.layout, container)
 
 
 def _check_state(containers: Containers, container: Container) -> None:

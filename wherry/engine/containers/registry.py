@@ -17,6 +17,7 @@ import msgspec
 from wherry.api.errors import BadRequest, Conflict, NotFound, WherryError
 from wherry.api.json import decode
 from wherry.engine.containers.container import Container, Spec
+from wherry.engine.containers.crowd import Crowd
 from wherry.engine.containers.stats import Sampler
 from wherry.engine.events import Events
 from wherry.engine.images.store import Images
@@ -71,6 +72,7 @@ class Containers:
         )  # what follows from an exit (aftermath.py)
         self.closing = False
         self.pruning = False
+        self.crowd = Crowd()
         self.execs: dict[str, Exec] = {}
         self._by_id: dict[str, Container] = {}
         self._by_name: dict[str, str] = {}

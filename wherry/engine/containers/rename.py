@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wherry.api.errors import BadRequest, Conflict
-from wherry.engine.containers.create import write_description
+from wherry.engine.containers.create import rewrite_description
 from wherry.engine.containers.names import check_name
 from wherry.engine.containers.network import renamed
 from wherry.engine.containers.registry import Containers
@@ -31,5 +31,5 @@ async def rename(containers: Containers, reference: str, name: str | None) -> No
         except (BadRequest, Conflict) as error:
             raise type(error)(f"Error when allocating new name: {error.message}") from None
         await renamed(containers, container)
-        write_description(containers.layout, container)
+        await rewrite_description(containers.layout, container)
     containers.emit(container, "rename", oldName=f"/{old}")

@@ -14,7 +14,7 @@ from wherry.api.models.containers import (
     Resources,
     RestartPolicy,
 )
-from wherry.engine.containers.create import write_description
+from wherry.engine.containers.create import rewrite_description
 from wherry.engine.containers.limits import check_resources
 from wherry.engine.containers.registry import Containers
 from wherry.engine.containers.restart import cancel_restart
@@ -61,7 +61,7 @@ async def update(
                 raise ServerError(f"{prefix}{error.message}") from error
         container.spec.host_config = settings
         containers.save(container)
-        write_description(containers.layout, container)
+        await rewrite_description(containers.layout, container)
         if policy is not None and policy.name == "no" and state.restarting:
             cancel_restart(containers, container)
     containers.emit(container, "update")

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 READ_AHEAD = 65536
 """Most bytes taken from a client ahead of what its handler reads, in each buffer."""
 
-HIGH_WATER, LOW_WATER = 262144, 65536
+HIGH_WATER, LOW_WATER = 65536, 16384
 """Queued bytes above which ``drain`` waits, and below which it returns."""
 
 KEPT_BODY = 262144
@@ -55,6 +55,7 @@ class Connection(asyncio.BufferedProtocol):
         self.closed = False  # nothing can be written any more
         self.eof = False
         self.lost: ConnectionError | None = None
+        self.was_behind = False  # much has been queued for the client at some time
         self._transport: asyncio.Transport
         self._fd = -1
         self._parser = RequestParser()
@@ -115,7 +116,7 @@ class Connection(asyncio.BufferedProtocol):
         return True
 
     def pause_writing(self) -> None:
-        self._writing_paused = True
+        self._writing_paused = self.was_behind = True
 
     def resume_writing(self) -> None:
         self._writing_paused = False

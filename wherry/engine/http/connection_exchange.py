@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterable
 from typing import TYPE_CHECKING
 
 from wherry.api.errors import BadRequest, Unavailable
@@ -161,18 +162,29 @@ class BodyWriter:
 
     async def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send bytes; waits while the client is behind. Raises ``ConnectionError`` when it is gone."""
+        self._put(data)
+        await self._drain()
+
+    async def copy(self, pieces: AsyncIterable[bytes]) -> None:
+        """Send a stream's pieces. While the client is behind none is kept but what is queued. Raises as ``write``."""
+        async for piece in pieces:
+            self._put(piece)
+            del piece
+            await self._drain()
+
+    def _put(self, data: bytes | bytearray | memoryview) -> None:
         connection = self._connection
         if connection.closed:
             raise connection.lost or BrokenPipeError("the client closed the connection")
-        if not data or self._silent or self._exchange.complete:
-            return
-        connection.write(encode_chunk(data) if self._chunked else bytes(data))
-        if connection.writing_paused:
+        if data and not self._silent and not self._exchange.complete:
+            connection.write(encode_chunk(data) if self._chunked else bytes(data))
+            self._since_yield += len(data)
+
+    async def _drain(self) -> None:
+        if self._connection.writing_paused:
             self._since_yield = 0
-            await connection.drain()
-            return
-        self._since_yield += len(data)
-        if self._since_yield >= YIELD_EVERY:
+            await self._connection.drain()
+        elif self._since_yield >= YIELD_EVERY:
             self._since_yield = 0
             await asyncio.sleep(0)
 

@@ -21,10 +21,11 @@ from wherry.engine.http.connection_hangup import HangupWatch
 from wherry.engine.http.connection_tls import TlsLayer
 from wherry.engine.http.server_guard import Guard
 from wherry.engine.http.server_limits import Budget, Limits
+from wherry.engine.memory import release_memory_soon
 
 log = logging.getLogger(__name__)
 
-BACKLOG = 1024
+BACKLOG = 4096  # cut by the kernel to net.core.somaxconn
 REFUSED = 64
 """Connections over the limit that are told so; beyond these they are closed without a word."""
 
@@ -150,6 +151,8 @@ class HttpServer:
 
     def leave(self, connection: Connection) -> None:
         self._connections.discard(connection)
+        if connection.was_behind:
+            release_memory_soon()  # what was queued for it
 
     async def serve(self, exchange: Exchange) -> None:
         if not exchange.local:

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from wherry.engine.oci.errors import RuntimeFailure, translate
@@ -33,7 +34,7 @@ log = logging.getLogger(__name__)
 PACKET = 32768  # the monitor silently cuts longer input packets
 OUTPUT = 8192 + 1  # its output packets: the stream's number and at most this much
 CREATE_DEADLINE = 120.0
-_PACKETS_A_WAKE = 64
+_WAKE_SECONDS = 0.004  # that output may take before everything else has its turn: it has many readers perhaps
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +246,8 @@ class Attachment:
         receive = self._socket.recv
         deliver = self._on_output
         try:
-            for _ in range(_PACKETS_A_WAKE):
+            end = monotonic() + _WAKE_SECONDS
+            while monotonic() < end:
                 packet = receive(OUTPUT)
                 if not packet:
                     self._end()

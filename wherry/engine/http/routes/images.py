@@ -93,8 +93,7 @@ async def save_several(engine: Engine, call: Call) -> None:
 async def _send_archive(engine: Engine, call: Call, names: list[str]) -> None:
     pieces = engine.images.save(names)
     writer = await call.start(200, TAR)
-    async for piece in pieces:
-        await writer.write(piece)
+    await writer.copy(pieces)
 
 
 async def commit(engine: Engine, call: Call) -> object:

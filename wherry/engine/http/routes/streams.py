@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Coroutine
+from collections.abc import Coroutine
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,6 @@ from wherry.engine.containers.attach import AttachOptions
 from wherry.engine.containers.container import Container
 from wherry.engine.containers.read_log import read_log
 from wherry.engine.http.call import Call
-from wherry.engine.http.connection_exchange import BodyWriter
 from wherry.engine.http.respond import Answer
 from wherry.engine.streams import Duplex
 from wherry.wire import pathstat
@@ -65,7 +64,7 @@ async def logs(engine: Engine, call: Call) -> object:
     async with aclosing(await read_log(engine.containers, container, call.query)) as batches:
         kind = stream_type(call.version, tty=container.tty) if call.version >= (1, 42) else None
         writer = await call.start(200, kind)
-        await _while_connected(call, _copy(batches, writer))
+        await _while_connected(call, writer.copy(batches))
     return None
 
 
@@ -81,11 +80,6 @@ async def _while_connected(call: Call, work: Coroutine[Any, Any, None]) -> None:
         gone.cancel()
         working.cancel()
         await asyncio.wait({working})
-
-
-async def _copy(batches: AsyncIterable[bytes], writer: BodyWriter) -> None:
-    async for batch in batches:
-        await writer.write(batch)
 
 
 async def stats(engine: Engine, call: Call) -> object:
@@ -151,8 +145,7 @@ async def archive_info(engine: Engine, call: Call) -> object:
 async def archive_get(engine: Engine, call: Call) -> object:
     async with files.get(engine.containers, call.params["id"], call.query.path) as (stat, body):
         writer = await call.start(200, TAR, headers=[(STAT_HEADER, pathstat.encode(stat))])
-        async for piece in body:
-            await writer.write(piece)
+        await writer.copy(body)
     return None
 
 
@@ -176,8 +169,7 @@ def _flag(value: object) -> bool:
 async def export_container(engine: Engine, call: Call) -> object:
     async with files.export(engine.containers, call.params["id"]) as body:
         writer = await call.start(200, None)
-        async for piece in body:
-            await writer.write(piece)
+        await writer.copy(body)
     return None
 
 
