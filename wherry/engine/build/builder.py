@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 
-from wherry.api.errors import ApiError, BadRequest, NotImplementedYet, ServerError
+from wherry.api.errors import ApiError, BadRequest, ServerError
 from wherry.engine.blocking import in_thread
 from wherry.engine.build import run as containers_of_steps
 from wherry.engine.build.args import BuildArgs
@@ -14,6 +15,7 @@ from wherry.engine.build.cache import Cache
 from wherry.engine.build.context import Context
 from wherry.engine.build.options import BuildOptions
 from wherry.engine.build.progress import BuildProgress, Message
+from wherry.engine.build.remote import as_body, check_context, fetch
 from wherry.engine.build.state import Build, StageState
 from wherry.engine.build.steps import step
 from wherry.engine.containers.registry import Containers
@@ -65,15 +67,16 @@ async def _build(
     progress: BuildProgress,
 ) -> str:
     if options.remote:
-        raise NotImplementedYet(
-            f"building from {options.remote} is not there: fetch it, and send its files (docker build DIRECTORY)"
-        )
+        check_context(options.remote)
     images = containers.parts.images
     context = await in_thread(Context, containers.layout, containers.parts.trash)
     job: Build | None = None
     try:
-        await context.unpack(body)
-        file = await in_thread(context.dockerfile, options.dockerfile)
+        if options.remote:
+            file, whole = await _fetched(context, registries, options, progress)
+        else:
+            await context.unpack(body)
+            file, whole = await in_thread(context.dockerfile, options.dockerfile), True
         stages, before = i.stages(file)
         job = Build(
             containers=containers,
@@ -81,7 +84,7 @@ async def _build(
             options=options,
             credentials=credentials,
             progress=progress,
-            context=context,
+            context=context if whole else None,
             args=BuildArgs(options.build_args),
             cache=Cache(images, enabled=options.use_cache, sources=options.cache_from),
             escape=file.escape,
@@ -99,6 +102,22 @@ async def _build(
         images.name_image(id, name, action="tag")
         progress.say(f"Successfully tagged {name}\n")
     return id
+
+
+async def _fetched(
+    context: Context, registries: Registries, options: BuildOptions, progress: BuildProgress
+) -> tuple[Dockerfile, bool]:
+    """The Dockerfile of a ``remote``, and whether files came with it."""
+    place = await in_thread(context.beside)
+    try:
+        fetched = await fetch(registries, context.layout, options.remote, place, progress)
+    except ServerError as error:
+        raise ServerError(f"error downloading remote context {options.remote}: {error.message}") from None
+    if fetched.content_type.partition(";")[0].strip().lower() == "text/plain":
+        return await in_thread(context.lone_dockerfile, fetched.path), False
+    async with aclosing(as_body(fetched.path)) as body:
+        await context.unpack(body)
+    return await in_thread(context.dockerfile, options.dockerfile), True
 
 
 async def _leave(job: Build, error: BaseException) -> None:
@@ -180,7 +199,10 @@ async def _step(job: Build, state: StageState, instruction: i.Instruction) -> No
 async def _begin(job: Build, stage: i.Stage) -> StageState:
     """FROM, and the triggers that its image brings."""
     platform = expand(stage.platform, job.args.for_from(), job.escape) or job.options.platform
-    base = await _base(job, expand(stage.base, job.args.for_from(), job.escape), platform)
+    name = expand(stage.base, job.args.for_from(), job.escape)
+    if not name:
+        raise BadRequest(f"base name ({stage.base}) should not be blank")
+    base = await _base(job, name, platform)
     state = StageState.begin(stage, base)
     triggers, state.config.on_build = state.config.on_build or [], None
     if triggers:
@@ -200,6 +222,4 @@ async def _base(job: Build, name: str, platform: str) -> Image | None:
         return job.containers.parts.images.by_id(earlier.image_id) if earlier.image_id else None
     if name == SCRATCH:
         return None
-    if not name:
-        raise BadRequest("invalid reference format: FROM names no image once its variables are put in")
     return await find_image(job, name, platform)

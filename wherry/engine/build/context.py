@@ -31,21 +31,38 @@ class Context:
     """The unpacked files, at ``root``; ``close`` takes them away."""
 
     def __init__(self, layout: Layout, trash: Trash) -> None:
-        self._layout = layout
+        self.layout = layout
         self._trash = trash
         self._cancelled = threading.Event()
         self.root: Path = temporary(layout, "build")
         self.root.mkdir(mode=0o755)
+        self._beside: Path | None = None
 
     def close(self) -> None:
         self._cancelled.set()
         self._trash.discard(self.root)
+        if self._beside is not None:
+            self._trash.discard(self._beside)
+
+    def beside(self) -> Path:
+        """A directory for what is fetched, which goes with the context."""
+        self._beside = temporary(self.layout, "fetched")
+        self._beside.mkdir(mode=0o700)
+        return self._beside
+
+    def lone_dockerfile(self, path: Path) -> Dockerfile:
+        """A Dockerfile with no files to it. Raises ``BadRequest``."""
+        with open(path, "rb") as file:
+            data = file.read(_LARGEST_FILE + 1)
+        if len(data) > _LARGEST_FILE:
+            raise BadRequest(f"the Dockerfile is larger than {_LARGEST_FILE >> 20} MiB")
+        return parse(data)
 
     async def unpack(self, body: AsyncIterator[bytes]) -> None:
         """Raises ``ServerError`` for a broken archive, ``ConnectionError`` when the client left."""
-        archive = temporary(self._layout, "context")
+        archive = temporary(self.layout, "context")
         try:
-            await spool(self._layout, body, archive)
+            await spool(self.layout, body, archive)
             await in_thread_until(self._cancelled, self._extract, archive)
         except ConnectionError:
             raise
@@ -61,7 +78,7 @@ class Context:
         reader = decompressed(_Stoppable(source, self._cancelled))
         target = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            options = UntarOptions(max_bytes=free_space(self._layout), max_entries=_MOST_ENTRIES)
+            options = UntarOptions(max_bytes=free_space(self.layout), max_entries=_MOST_ENTRIES)
             extract(reader, target, options=options)
         finally:
             os.close(target)
@@ -84,7 +101,7 @@ class Context:
                 name = "dockerfile"
                 data = _read(root, name)
             if not data:
-                raise ServerError(f"the Dockerfile ({name}) cannot be empty")
+                raise BadRequest(f"the Dockerfile ({name}) cannot be empty")
             try:
                 parsed = parse(data)
             except DockerfileError as error:

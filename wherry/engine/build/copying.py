@@ -17,7 +17,7 @@ from pathlib import Path
 
 from wherry.api.errors import BadRequest, ServerError
 from wherry.engine import inroot
-from wherry.engine.build.sources import Source, Tree, capability
+from wherry.engine.build.sources import Source, capability
 from wherry.engine.images.layers import Cancelled
 from wherry.engine.oci.users import UnknownUser, resolve_user
 from wherry.engine.store import removal
@@ -61,12 +61,14 @@ def parse_owner(root: Path, text: str) -> Owner:
 
     Raises ``BadRequest``.
     """
+    what = "unable to convert uid/gid chown string to host mapping: "
     parts = text.split(":")
     if len(parts) > 2:
-        raise BadRequest(f"invalid chown string format: {text}")
+        raise BadRequest(f"{what}invalid chown string format: {text}")
     user, group = parts[0], parts[1] if len(parts) == 2 else parts[0]
-    what = "unable to convert uid/gid chown string to host mapping: "
     try:
+        if not user:
+            raise UnknownUser
         uid = int(user) if user.isascii() and user.isdigit() else resolve_user(root, user).uid
     except UnknownUser:
         raise BadRequest(f"{what}can't find uid for user {user}: no such user: {user}") from None
@@ -79,11 +81,11 @@ def parse_owner(root: Path, text: str) -> Owner:
     return uid, gid
 
 
-def copy(tree: Tree, root: Path, plan: CopyPlan, cancelled: threading.Event) -> None:
+def copy(root: Path, plan: CopyPlan, cancelled: threading.Event) -> None:
     """Copy every source of the plan below ``root``. Blocks. Raises ``CopyError``."""
     fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        copier = _Copier(tree.fd, fd, plan, cancelled)
+        copier = _Copier(fd, plan, cancelled)
         for source in plan.sources:
             copier.source(source)
     except (OSError, UntarError, TarError, CompressionError) as error:
@@ -94,13 +96,13 @@ def copy(tree: Tree, root: Path, plan: CopyPlan, cancelled: threading.Event) -> 
 
 def _words(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {(error.strerror or '').lower()}"
+        path = os.fsdecode(error.filename)
+        return f"/{path.lstrip('/')}: {(error.strerror or '').lower()}"
     return str(error)
 
 
 class _Copier:
-    def __init__(self, tree: int, root: int, plan: CopyPlan, cancelled: threading.Event) -> None:
-        self.tree = tree
+    def __init__(self, root: int, plan: CopyPlan, cancelled: threading.Event) -> None:
         self.root = root
         self.plan = plan
         self.cancelled = cancelled
@@ -108,12 +110,12 @@ class _Copier:
 
     def source(self, source: Source) -> None:
         target = inroot.clean(os.fsencode(self.plan.target))
-        found = inroot.open_in_root(self.tree, source.path, os.O_PATH)
+        found = inroot.open_in_root(source.tree.fd, source.path, os.O_PATH)
         try:
             status = os.fstat(found)
             if stat.S_ISDIR(status.st_mode):
                 self.directory(found, target)
-            elif self.plan.unpack and self.unpacked(found, status, target):
+            elif self.plan.unpack and not source.fetched and self.unpacked(found, status, target):
                 pass
             else:
                 name = inroot.clean(os.fsencode(source.path)).rpartition(b"/")[2]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +13,7 @@ from wherry.api.models.host import HostConfig, Ulimit
 from wherry.api.operations.build import ImageBuildQuery
 from wherry.engine.images import reference
 from wherry.engine.images.platform import parse_platform
-from wherry.engine.images.reference import InvalidReference, Reference
+from wherry.engine.images.reference import Reference
 
 DOCKERFILE = "Dockerfile"
 
@@ -51,7 +50,7 @@ def from_query(query: ImageBuildQuery, version: tuple[int, int]) -> BuildOptions
     if query.version == "2":
         raise BadRequest("BuildKit is not there: this engine has the classic builder only (version=1)")
     if query.version not in (None, "", "1"):
-        raise BadRequest(f"invalid version {query.version}")
+        raise BadRequest(f'invalid version "{query.version}"')
     if query.outputs:
         raise BadRequest(
             "outputs are BuildKit's: the classic builder makes an image in this engine, save it from there"
@@ -103,10 +102,7 @@ def _tags(texts: Sequence[str]) -> list[Reference]:
     for text in texts:
         if not text:
             continue
-        try:
-            name = reference.parse(text)
-        except InvalidReference as error:
-            raise InvalidReference(f"invalid argument {json.dumps(text)} for t: {error.message}") from None
+        name = reference.parse(text)
         if name.digest:
             raise BadRequest("build tag cannot contain a digest")
         found[name.tagged()] = None

@@ -28,23 +28,32 @@ class SourceError(BadRequest):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """``path`` is relative to the tree. ``digest`` stands for all that is copied: ``file:…`` or ``dir:…``."""
+    """``path`` is relative to the tree. ``digest`` stands for all that is copied: ``file:…`` or ``dir:…``.
 
+    ``fetched``: it came by URL, and is no archive whatever it holds.
+    """
+
+    tree: Tree
     path: str
     digest: str
+    fetched: bool = False
 
 
 class Tree:
     """The files that sources are taken from.
 
     ``owners``: who owns a file is part of what is copied. ``context``: it is the client's, which errors say.
+    ``fetched``: its one file came by URL.
     """
 
-    def __init__(self, root: Path, *, owners: bool, context: bool, cancelled: threading.Event) -> None:
+    def __init__(
+        self, root: Path, *, owners: bool, context: bool, cancelled: threading.Event, fetched: bool = False
+    ) -> None:
         self.fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._owners = owners
         self._context = context
         self._cancelled = cancelled
+        self._fetched = fetched
         self._digests: dict[str, str] = {}
 
     def close(self) -> None:
@@ -58,10 +67,11 @@ class Tree:
                 pattern = match_expression(path)
             except BadPattern:
                 return []
-            return [self._source(found) for found in self._walk("") if pattern.fullmatch(found)]
-        return [self._source(path)]
+            return [self.source(found) for found in self._walk("") if pattern.fullmatch(found)]
+        return [self.source(path)]
 
-    def _source(self, path: str) -> Source:
+    def source(self, path: str) -> Source:
+        """The source at exactly this path. Blocks. Raises ``SourceError``, ``OSError``."""
         if inroot.clean(os.fsencode(path)).split(b"/", 1)[0] == b"..":
             raise SourceError(f"forbidden path outside the build context: {path} ()")
         try:
@@ -74,11 +84,11 @@ class Tree:
         try:
             found = os.fstat(fd)
             if not stat.S_ISDIR(found.st_mode):
-                return Source(path, f"file:{self._digest(fd, path, found)}")
+                return Source(self, path, f"file:{self._digest(fd, path, found)}", self._fetched)
         finally:
             os.close(fd)
         below = sorted(self._digest_at(inner) for inner in self._walk(path))
-        return Source(path, _digest_of("dir", below))
+        return Source(self, path, _digest_of("dir", below))
 
     def _walk(self, top: str) -> Iterator[str]:
         """Every path below ``top``, a directory before what is in it."""

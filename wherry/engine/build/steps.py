@@ -6,28 +6,27 @@ import json
 import os
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from wherry.api.errors import BadRequest, ServerError
+from wherry.api.errors import ApiError, BadRequest, ServerError
 from wherry.api.models.containers import ContainerConfig
 from wherry.engine import inroot
 from wherry.engine.blocking import in_thread, in_thread_until
 from wherry.engine.build import copying
 from wherry.engine.build import run as containers_of_steps
 from wherry.engine.build.base import find_image
-from wherry.engine.build.sources import Source, Tree, combined
+from wherry.engine.build.remote import fetch, is_url
+from wherry.engine.build.sources import Source, SourceError, Tree, combined
 from wherry.engine.build.state import Build, StageState
 from wherry.engine.containers.commit import STAGING_ERRORS, child_content, parent_content, stage_changes
 from wherry.engine.containers.registry import Containers
 from wherry.engine.dockerfile import instructions as i
 from wherry.engine.dockerfile.configure import configure, environment, expanded, shell_of, working_directory
 from wherry.engine.images.config import InvalidConfig
-from wherry.engine.images.content import ContentError, free_space
+from wherry.engine.images.content import ContentError, free_space, temporary
 from wherry.engine.images.layers import StagedLayer
 from wherry.engine.store.rootfs import BUILD
-
-_URL = ("http://", "https://")
 
 
 async def step(build: Build, state: StageState, instruction: i.Instruction) -> None:
@@ -104,33 +103,35 @@ def _make_directory(root: Path, path: str) -> None:
 async def _copy(build: Build, state: StageState, instruction: i.Copy) -> None:
     if instruction.refusal:
         raise BadRequest(instruction.refusal)
-    for source in instruction.sources:
-        if source.startswith(_URL):
-            if not instruction.add:
-                raise BadRequest("COPY failed: source can't be a URL for COPY")
-            raise BadRequest(f"ADD failed: fetching {source} is not there: download it in a RUN, or copy the file")
-    async with _tree(build, instruction) as tree:
-        sources = await in_thread(_find, tree, instruction)
+    async with AsyncExitStack() as stack:
+        sources = await _sources(build, instruction, stack)
         owner = f"--chown={instruction.chown}" if instruction.chown else ""
         said = f"#(nop) {instruction.name} {owner}{combined(sources)} in {instruction.target} "
         config = state.with_command([*shell_of(state.config), said])
         if await _cached(build, state, config):
             return
         async with _changed(build, state) as changed:
-            await in_thread_until(build.cancelled, _copy_all, build, state, instruction, tree, sources, changed.root)
+            await in_thread_until(build.cancelled, _copy_all, build, state, instruction, sources, changed.root)
             await _commit(build, state, config, await changed.staged())
 
 
-def _find(tree: Tree, instruction: i.Copy) -> list[Source]:
+async def _sources(build: Build, instruction: i.Copy, stack: AsyncExitStack) -> list[Source]:
+    """Everything that a COPY or ADD names; what it lies in is there until the stack ends."""
     name = instruction.name
+    tree: Tree | None = None
     found: list[Source] = []
     try:
         for wanted in instruction.sources:
-            found += tree.find(wanted)
-    except BadRequest as error:
-        raise BadRequest(f"{name} failed: {error.message}") from None
+            if is_url(wanted):
+                found.append(await _fetched(build, instruction, wanted, stack))
+                continue
+            if tree is None:
+                tree = await _tree(build, instruction, stack)
+            found += await in_thread_until(build.cancelled, tree.find, wanted)
     except OSError as error:
         raise ServerError(f"{name} failed: {error}") from error
+    except SourceError as error:
+        raise BadRequest(f"{name} failed: {error.message}") from None
     if not found:
         raise BadRequest(f"{name} failed: no source files were specified")
     if len(found) > 1 and not instruction.target.endswith("/"):
@@ -140,9 +141,51 @@ def _find(tree: Tree, instruction: i.Copy) -> list[Source]:
     return found
 
 
-def _copy_all(
-    build: Build, state: StageState, instruction: i.Copy, tree: Tree, sources: Sequence[Source], root: Path
-) -> None:
+async def _fetched(build: Build, instruction: i.Copy, url: str, stack: AsyncExitStack) -> Source:
+    if not instruction.add:
+        raise SourceError("source can't be a URL for COPY")
+    parts = build.containers.parts
+    directory = temporary(parts.layout, "fetched")
+    directory.mkdir(mode=0o700)
+    stack.callback(parts.trash.discard, directory)
+    try:
+        fetched = await fetch(build.registries, parts.layout, url, directory, build.progress)
+    except ServerError as error:
+        raise SourceError(error.message) from None
+    if not fetched.name and instruction.target.endswith("/"):
+        raise SourceError(f"cannot determine filename for source {url}")
+    tree = Tree(directory, owners=False, context=False, cancelled=build.cancelled, fetched=True)
+    stack.callback(tree.close)
+    return await in_thread_until(build.cancelled, tree.source, fetched.path.name)
+
+
+async def _tree(build: Build, instruction: i.Copy, stack: AsyncExitStack) -> Tree:
+    """Where a COPY takes its files from."""
+    if not instruction.source_image:
+        if build.context is None:
+            raise SourceError("missing build context")
+        root, owners = build.context.root, False
+    else:
+        image_id = await _source_image(build, instruction.source_image)
+        _, root = await stack.enter_async_context(_mounted(build, image_id))
+        owners = not instruction.chown
+    tree = Tree(root, owners=owners, context=not instruction.source_image, cancelled=build.cancelled)
+    stack.callback(tree.close)
+    return tree
+
+
+async def _source_image(build: Build, name: str) -> str:
+    """The image of a stage or a name; empty for a stage without files."""
+    try:
+        stage = build.stage(name)
+        if stage is not None:
+            return stage.image_id
+        return (await find_image(build, name, build.options.platform)).id
+    except ApiError as error:
+        raise type(error)(f"invalid from flag value {name}: {error.message}", status=error.status) from None
+
+
+def _copy_all(build: Build, state: StageState, instruction: i.Copy, sources: Sequence[Source], root: Path) -> None:
     owner: copying.Owner | None = (0, 0)
     if instruction.chown:
         owner = copying.parse_owner(root, instruction.chown)
@@ -155,39 +198,7 @@ def _copy_all(
         unpack=instruction.add,
         max_bytes=free_space(build.containers.layout),
     )
-    copying.copy(tree, root, plan, build.cancelled)
-
-
-@asynccontextmanager
-async def _tree(build: Build, instruction: i.Copy) -> AsyncIterator[Tree]:
-    """Where a COPY takes its files from."""
-    if not instruction.source_image:
-        if build.context is None:
-            raise BadRequest(f"{instruction.name} failed: missing build context")
-        tree = Tree(build.context.root, owners=False, context=True, cancelled=build.cancelled)
-        try:
-            yield tree
-        finally:
-            tree.close()
-        return
-    name = instruction.source_image
-    try:
-        stage = build.stage(name)
-    except ServerError as error:
-        raise ServerError(f"invalid from flag value {name}: {error.message}") from None
-    if stage is not None:
-        image_id = stage.image_id
-    else:
-        try:
-            image_id = (await find_image(build, name, build.options.platform)).id
-        except (BadRequest, ServerError) as error:
-            raise type(error)(f"invalid from flag value {name}: {error.message}") from None
-    async with _mounted(build, image_id) as (_, root):
-        tree = Tree(root, owners=not instruction.chown, context=False, cancelled=build.cancelled)
-        try:
-            yield tree
-        finally:
-            tree.close()
+    copying.copy(root, plan, build.cancelled)
 
 
 class _Changed:
