@@ -49,6 +49,7 @@ class Engine:
         ephemeral: bool = False,
         registry_mirrors: Sequence[str] = (),
         insecure_registries: Sequence[str] = (),
+        fixed_cidr_v6: str = "",
     ) -> None:
         self.data_root, self.exec_root = roots(data_root, exec_root)
         self._options: dict[str, Any] = {
@@ -56,6 +57,7 @@ class Engine:
             "ephemeral": ephemeral,
             "registry_mirrors": registry_mirrors,
             "insecure_registries": insecure_registries,
+            "fixed_cidr_v6": fixed_cidr_v6,
         }
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -238,7 +240,7 @@ def serve(
     """Run an engine until SIGTERM or SIGINT and return the exit status; ``wherry serve``.
 
     Containers run on after it, unless ``stop_containers``. ``ready`` is called once every address is being listened on.
-    ``options``: ``runtime``, ``registry_mirrors``, ``insecure_registries``, as ``Engine`` has them.
+    ``options``: ``runtime``, ``registry_mirrors``, ``insecure_registries``, ``fixed_cidr_v6``, as ``Engine`` has them.
     """
     return asyncio.run(
         _serve(hosts, data_root, exec_root, stop_containers, insecure, tls, ready or (lambda: None), options)

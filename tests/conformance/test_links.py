@@ -92,7 +92,7 @@ def test_names_by_links(engine: Engine) -> None:
     assert names(engine)[web] == ["/app2/shop", "/app2/web", "/web2"]
 
 
-def test_DEL5_a_link_is_removed_alone(engine: Engine) -> None:
+def test_DEL5a_a_link_is_removed_alone(engine: Engine) -> None:
     web = engine.run_idle(name="web")
     app = engine.run_idle(name="app", HostConfig={"Links": ["web:shop", "web"]})
     answer = engine.http.delete("/containers/web", query={"link": 1})

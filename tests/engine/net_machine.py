@@ -171,12 +171,12 @@ def fails(host: str, port: int, path: Path | None = None) -> str:
 
 
 class Engine:
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, **options: Any) -> None:
         self.layout = Layout(root / "data", root / "exec")
         self.layout.make()
         self.database = Database(self.layout.database)
         self.events = Events()
-        self.networks = Networks(self.layout, self.database, self.events)
+        self.networks = Networks(self.layout, self.database, self.events, **options)
 
     @property
     def tag(self) -> str:

@@ -30,6 +30,7 @@ from tests.engine.net_machine import (
 from wherry.api.errors import BadRequest, Forbidden, ServerError
 from wherry.api.models.networks import IPAM, EndpointIPAMConfig, EndpointSettings, IPAMConfig
 from wherry.engine.networks.bridge import link_names
+from wherry.engine.networks.definition import default_pool6
 from wherry.engine.networks.networks import Networks
 from wherry.engine.networks.records import NetworkRecord
 
@@ -301,6 +302,35 @@ async def test_what_lives_goes_on_through_the_engines_death(tmp_path: Path) -> N
     await networks.close(remove=True)
     assert link_names("wh-") == []
     assert sh("nft list ruleset") == ""
+
+
+@on_own_host
+async def test_the_default_bridge_has_ipv6_if_it_is_told_so(tmp_path: Path) -> None:
+    with pytest.raises(BadRequest, match="is no subnet of IPv6"):
+        default_pool6("10.0.0.0/8")
+    first = Engine(tmp_path, default_pool6=default_pool6("fd00:d::/64"))
+    networks = await first.start()
+    got = await networks.connect(A, None, "bridge", bindings={"80/tcp": bound("8080")})
+    assert (got.ipv6_address, got.ipv6_gateway) == ("fd00:d::2", "fd00:d::1")
+    shown = networks.inspect("bridge")
+    assert (shown.enable_ipv6, [pool.subnet for pool in shown.ipam.config or ()]) == (
+        True, ["172.17.0.0/16", "fd00:d::/64"],
+    )  # fmt: skip
+    server = Server(got.sandbox, 80, "::")
+    assert ask(HOST6, 8080, tmp_path / "outside") == OUTSIDE6
+    await first.die()
+    second = Engine(tmp_path)  # without, but there is a container that has it
+    networks = await second.start(A)
+    assert ask(HOST6, 8080, tmp_path / "outside") == OUTSIDE6
+    server.close()
+    await networks.release(A)
+    await second.die()
+    third = Engine(tmp_path)
+    networks = await third.start()
+    assert not networks.inspect("bridge").enable_ipv6
+    assert (await networks.connect(A, None, "bridge")).ipv6_address == ""
+    assert "fd00:d::" not in sh("ip -6 addr")
+    await networks.close(remove=True)
 
 
 @on_own_host

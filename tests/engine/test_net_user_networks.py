@@ -17,6 +17,7 @@ from dnslib import QTYPE, RR, A, DNSRecord
 
 from tests.engine import net_machine as machine
 from tests.engine.net_machine import (
+    HOST,
     OUTSIDE,
     Engine,
     Server,
@@ -229,6 +230,12 @@ async def test_networks_are_apart(tmp_path: Path) -> None:
     assert fails(quiet[0].ip_address, 80, quiet[1].sandbox) in ("timeout", "EHOSTUNREACH")
     assert ask(quiet[0].ip_address, 80), "the host gets through"
     assert ask(OUTSIDE, 80, quiet[1].sandbox)
+    plain = {"com.docker.network.bridge.enable_ip_masquerade": "false"}
+    await create(networks, "routed", "10.9.0.0/24", options=plain)
+    sh(f"nsenter --net={tmp_path / 'outside'} ip route add 10.9.0.0/24 via {HOST}")
+    routed = await join(networks, "5" * 64, "routed", "5")
+    assert ask(OUTSIDE, 80, routed.sandbox) == routed.ip_address, "seen as who it is"
+    assert ask(OUTSIDE, 80, app.sandbox) == HOST
     inner = [await join(networks, n * 64, "inner", n, bindings={"80/tcp": bound("8081")}) for n in "34"]
     assert inner[0].gateway == ""
     assert inner[0].ports == {"80/tcp": None}, "no ports without a way out"
@@ -362,7 +369,7 @@ async def main():
     print("ready", flush=True)
     for number in range(1000):
         name = "n%d" % number
-        await networks.create(NetworkCreateRequest(name=name))
+        await networks.create(NetworkCreateRequest(name=name, enable_ipv6=True))
         await networks.connect("a" * 64, None, name, names=["web"], bindings={{"80/tcp": bound()}})
         await networks.connect("a" * 64, None, "keep", names=["web"], running=True)
         await networks.disconnect("a" * 64, name)

@@ -62,6 +62,7 @@ def service_manager() -> Callable[[str], None]:
     metavar="HOST[:PORT]",
     help="A registry, or a network of them, whose certificate is not checked and that needs no TLS; several.",
 )
+@click.option("--fixed-cidr-v6", default="", metavar="CIDR", help="Give the default bridge IPv6, with this subnet.")
 @click.option("--insecure", is_flag=True, help="Serve TCP without TLS: whoever reaches the port is root here.")
 @click.option("--tlscacert", type=click.Path(exists=True), help="Trust clients with certificates signed by this one.")
 @click.option("--tlscert", type=click.Path(exists=True))
@@ -77,6 +78,7 @@ def serve_command(
     runtime: str,
     mirrors: tuple[str, ...],
     insecure_registries: tuple[str, ...],
+    fixed_cidr_v6: str,
     insecure: bool,
     tlscacert: str | None,
     tlscert: str | None,
@@ -110,6 +112,7 @@ def serve_command(
         runtime=runtime,
         registry_mirrors=mirrors,
         insecure_registries=insecure_registries,
+        fixed_cidr_v6=fixed_cidr_v6,
         ready=say_ready,
     )
     sys.exit(status)

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import wherry
+from wherry.api.errors import BadRequest
 from wherry.engine.blocking import in_thread
 from wherry.engine.containers import aftermath, recover
 from wherry.engine.containers.exit import exited
@@ -27,6 +28,7 @@ from wherry.engine.http.routes import handlers
 from wherry.engine.http.server import HttpServer
 from wherry.engine.images.registry.hosts import InvalidOption, Registries
 from wherry.engine.images.store import Images
+from wherry.engine.networks.definition import default_pool6
 from wherry.engine.networks.networks import Networks
 from wherry.engine.oci.cgroups import CgroupSetup, detect
 from wherry.engine.oci.conmon import ExitWatcher
@@ -58,8 +60,8 @@ class Engine:
 
     ``runtime`` names the default OCI runtime (crun, else runc, when empty). ``ephemeral``: leaving stops and removes
     every container. ``registry_mirrors`` (URLs) stand in for Docker Hub; ``insecure_registries`` (``host[:port]`` or
-    networks) need no valid certificate, nor TLS; ``EngineError`` for one that can be none. All methods belong to the
-    loop on which ``start`` ran.
+    networks) need no valid certificate, nor TLS; ``fixed_cidr_v6`` gives the default bridge IPv6, with this subnet;
+    ``EngineError`` for one that can be none. All methods belong to the loop on which ``start`` ran.
     """
 
     def __init__(
@@ -71,10 +73,12 @@ class Engine:
         ephemeral: bool = False,
         registry_mirrors: Sequence[str] = (),
         insecure_registries: Sequence[str] = (),
+        fixed_cidr_v6: str = "",
     ) -> None:
         try:
             self.registries = Registries(registry_mirrors, insecure_registries)
-        except InvalidOption as error:
+            self._default_pool6 = default_pool6(fixed_cidr_v6) if fixed_cidr_v6 else None
+        except (InvalidOption, BadRequest) as error:
             raise EngineError(str(error)) from None
         self.layout = Layout(Path(data_root), Path(exec_root))
         self.ephemeral = ephemeral
@@ -122,7 +126,7 @@ class Engine:
         self.database = recover.open_database(layout)
         trash = Trash(layout)
         rootfs = Rootfs(layout, trash)
-        networks = Networks(layout, self.database, self.events)
+        networks = Networks(layout, self.database, self.events, self._default_pool6)
         self.containers = Containers(
             Parts(
                 layout=layout,

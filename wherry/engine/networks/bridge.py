@@ -95,14 +95,14 @@ def claim(
         if subnet is None or not in_use:
             with Netlink() as host:
                 link = host.link(name)
-                has = [
+                has = {
                     address.network
                     for index, address in host.addresses()
-                    if link and index == link.index and address.version == 4
-                ]
+                    if link and index == link.index and not (address.version == 6 and address.is_link_local)
+                }
             if subnet is None or any(subnet.overlaps(other) for other in others):
                 subnet = choose_subnet([*others, *reserved])
-            if link is not None and has != [subnet]:
+            if link is not None and has != {subnet, *([gateway6.network] if gateway6 is not None else ())}:
                 remove_link(name)
         ensure_bridge(name, mac, Addresses(subnet).gateway, gateway6=gateway6)
     return subnet

@@ -164,6 +164,14 @@ def _pool(pool: IPAMConfig) -> tuple[Subnet, Pool6]:
     return subnet, found
 
 
+def default_pool6(subnet: str) -> Pool6:
+    """The IPv6 addresses of the default bridge. Raises ``BadRequest`` for what is no IPv6 subnet."""
+    net, pool = _pool(IPAMConfig(subnet=subnet))
+    if net.version != 6:
+        raise BadRequest(f"{subnet} is no subnet of IPv6")
+    return pool
+
+
 def _net(text: str, what: str, *, strict: bool = True) -> Subnet:
     """``text`` in CIDR form; a strict one has no bits set behind its prefix."""
     try:

@@ -50,7 +50,9 @@ _PREDEFINED = ((DEFAULT, BRIDGE), ("host", HOST), ("none", NULL))
 class Networks:
     """All methods are for the engine's loop; those that wait for the kernel are coroutines."""
 
-    def __init__(self, layout: Layout, database: Database, events: Events) -> None:
+    def __init__(self, layout: Layout, database: Database, events: Events, default_pool6: Pool6 | None = None) -> None:
+        """``default_pool6``: the default bridge has IPv6, with these addresses."""
+        self._default_pool6 = default_pool6
         self._layout = layout
         self._events = events
         self._tag = layout.tag
@@ -81,6 +83,11 @@ class Networks:
         for record in catalog.visible():
             if record.driver == BRIDGE and not record.subnet:
                 await self._elect_subnet(record)
+        default = catalog.find(DEFAULT)
+        # not below running containers, which may have addresses of another engine's choice
+        if default.pool6 != self._default_pool6 and not any(one.address6 for one in catalog.within(default)):
+            default.ipv6, default.pool6 = self._default_pool6 is not None, self._default_pool6
+            catalog.save_network(default)
 
     async def recover(self, live: Collection[str]) -> None:
         """Make the host hold what the containers ``live`` (full ids) need, and nothing else that carries our tag.
