@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.fuzz.support import CLEAN, ODD_TEXTS, SCALARS, TEXTS, fuzz
 from wherry.api import json as api_json
 from wherry.api.errors import ApiError, BadRequest, ProtocolError, ServerError
-from wherry.api.operations import ALL
+from wherry.api.operations.catalog import ALL
 from wherry.api.query import (
     Query,
     _plan,

@@ -27,7 +27,7 @@ from wherry.api.models.containers import (
 from wherry.api.models.exec import ExecConfig, ExecStartConfig
 from wherry.api.models.networks import EndpointSettings, NetworkingConfig
 from wherry.api.models.system import SystemVersion
-from wherry.api.operations import ALL
+from wherry.api.operations.catalog import ALL
 
 
 def body(text: str | bytes) -> ContainerCreateRequest:

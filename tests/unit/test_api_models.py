@@ -121,7 +121,7 @@ def test_wire_names(name: str, wire: str) -> None:
 
 def test_the_contract_is_light_to_import() -> None:
     """No I/O, no server, no client comes with it."""
-    code = "import sys, wherry.api.operations, wherry.api.json; print(*sys.modules)"
+    code = "import sys, wherry.api.operations.catalog, wherry.api.json; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     heavy = {"asyncio", "ssl", "socket", "http", "email", "sqlite3", "anyio", "websockets", "httptools", "subprocess"}
     assert not heavy & set(loaded)

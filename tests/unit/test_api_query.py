@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wherry.api.errors import BadRequest
-from wherry.api.operations import ALL
+from wherry.api.operations.catalog import ALL
 from wherry.api.operations.containers import (
     ContainerArchiveQuery,
     ContainerKillQuery,

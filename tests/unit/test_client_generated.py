@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import wherry
-from wherry.api.operations import ALL
+from wherry.api.operations.catalog import ALL
 
 ROOT = Path(wherry.__file__).parent.parent
 

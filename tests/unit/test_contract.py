@@ -18,7 +18,7 @@ import yaml
 
 from wherry.api.models.images import ProgressMessage
 from wherry.api.operation import Body, Operation, Reply
-from wherry.api.operations import ALL, BY_ID, OUTLINES
+from wherry.api.operations.catalog import ALL, BY_ID, OUTLINES
 from wherry.api.operations.outlines import REASONS
 from wherry.api.shapes import Shape, shape_of
 

@@ -315,7 +315,7 @@ def test_handlers_by_operation_id() -> None:
 
 
 def test_query_is_decoded() -> None:
-    from wherry.api.operations import BY_ID
+    from wherry.api.operations.catalog import BY_ID
 
     async def handler(call: Call) -> object:
         return {"args": call.query.ps_args, "id": call.params["id"]}

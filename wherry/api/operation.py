@@ -6,9 +6,10 @@ The client encodes a call from it, the engine routes and decodes by it, tests an
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
+
+import msgspec
 
 from wherry.api.errors import ApiError
 
@@ -34,8 +35,7 @@ class Reply(Enum):
     WEBSOCKET = "websocket"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Operation:
+class Operation(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """One operation of the Docker Engine API.
 
     ``id``, ``method``, ``path`` and ``tag`` are the published description's own. ``query`` is a ``Query`` struct or
@@ -55,4 +55,4 @@ class Operation:
     reply: Reply = Reply.EMPTY
     returns: Any = None
     success: tuple[int, ...] = (200,)
-    errors: Mapping[int, type[ApiError]] = field(default_factory=dict)
+    errors: Mapping[int, type[ApiError]] = {}

@@ -1,23 +1,4 @@
-"""Every operation of the API that Wherry speaks, each a constant of its module named by its id."""
+"""Every operation of the API that Wherry speaks, each a constant of its module named by its id; ``catalog`` has all of them.
 
-from __future__ import annotations
-
-from wherry.api.operation import Operation
-from wherry.api.operations import build, containers, distribution, exec, images, networks, system, volumes
-from wherry.api.operations.outlines import OUTLINES
-
-ALL: tuple[Operation, ...] = (
-    *containers.ALL,
-    *exec.ALL,
-    *images.ALL,
-    *build.ALL,
-    *networks.ALL,
-    *volumes.ALL,
-    *system.ALL,
-    *distribution.ALL,
-)
-"""The operations with all of their parameters and bodies."""
-
-BY_ID: dict[str, Operation] = {operation.id: operation for operation in ALL}
-
-__all__ = ["ALL", "BY_ID", "OUTLINES"]
+Who needs one group imports its module alone: a client pays at import for what it uses.
+"""

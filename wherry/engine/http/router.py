@@ -157,9 +157,9 @@ class Router:
 
 
 def _operation(operation_id: str) -> Operation:
-    from wherry.api import operations
+    from wherry.api.operations.catalog import ALL
 
-    for operation in operations.ALL:
+    for operation in ALL:
         if operation.id == operation_id:
             return operation
     raise LookupError(f"no operation {operation_id!r}")
