@@ -30,10 +30,16 @@ def df_command(client: Client, verbose: bool) -> None:
         return
     click.echo()
     rows = [
-        (", ".join(image.repo_tags or ["<none>"]), size_text(image.size), str(image.containers))
+        (
+            ", ".join(image.repo_tags or ["<none>"]),
+            size_text(image.size),
+            size_text(max(0, image.shared_size)),
+            size_text(image.size - max(0, image.shared_size)),
+            str(image.containers),
+        )
         for image in usage.images or []
     ]
-    table(("IMAGE", "SIZE", "CONTAINERS"), rows)
+    table(("IMAGE", "SIZE", "SHARED", "UNIQUE", "CONTAINERS"), rows)
     click.echo()
     containers = [
         (
