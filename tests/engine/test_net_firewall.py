@@ -17,6 +17,7 @@ from tests.engine.net_machine import (
     Server,
     ask,
     bound,
+    create,
     eventually,
     fails,
     on_own_host,
@@ -24,6 +25,7 @@ from tests.engine.net_machine import (
 )
 from wherry.api.errors import ServerError
 from wherry.engine.networks.bridge import link_names
+from wherry.engine.networks.records import Endpoint
 from wherry.engine.networks.watch import Concern
 
 
@@ -141,3 +143,57 @@ async def test_changes_that_do_not_matter_are_passed_over_and_the_own_table_is_m
     assert looked == [Concern.OWN]
     await neighbours.close(remove=True)
     await networks.close(remove=True)
+
+
+@on_own_host
+async def test_rules_that_an_engine_left_when_it_was_killed_are_repaired_and_taken_back(tmp_path: Path) -> None:
+    rules_as_docker_makes_them()
+    before = sh("nft --stateless list ruleset")
+    first = Engine(tmp_path)
+    networks = await first.start()
+    got = await networks.connect(A, None, "bridge", bindings={"80/tcp": bound("8080", "127.0.0.1")})
+    await create(networks, "own", enable_ipv6=True)
+    server = Server(got.sandbox, 80)
+    await first.die()
+    # meanwhile somebody else takes an accept away, and all of the table
+    sh("nft flush chain ip filter DOCKER-USER; nft add rule ip filter DOCKER-USER counter return")
+    sh(f"nft flush table ip wherry-{first.tag}")
+    second = Engine(tmp_path)
+    networks = await second.start(A)
+    assert ask("127.0.0.1", 8080) == got.gateway
+    assert fails(HOST, 8080, tmp_path / "outside") == "refused"
+    assert ask_outside(tmp_path, got) == HOST
+    mine = accepts(first)
+    assert len(mine) == len(set(mine)) == 4, "in and out, of two bridges, once"
+    await second.die()
+    third = Engine(tmp_path)
+    nft, texts = third.networks._rules._nft, []
+    run = nft.run
+
+    def record(text: str) -> None:
+        texts.append(text)
+        run(text)
+
+    nft.run = record  # type: ignore[method-assign]
+    networks = await third.start(A)
+    (text,) = texts
+    assert "127.0.0.1 . tcp . 8080 :" in text, "one transaction, so that what is published is never gone"
+    assert accepts(first) == mine, "the same ones, not anew"
+    server.close()
+    await networks.close(remove=True)
+    assert sh("nft --stateless list ruleset") == before
+
+
+def accepts(engine: Engine) -> list[str]:
+    """The engine's accepts, with their handles."""
+    lines = sh("nft --stateless --handle list chain ip filter DOCKER-USER").splitlines()
+    return [line for line in lines if engine.tag in line]
+
+
+def ask_outside(tmp_path: Path, got: Endpoint) -> str:
+    """How the machine outside sees a container."""
+    server = Server(tmp_path / "outside", 80)
+    try:
+        return ask(OUTSIDE, 80, got.sandbox)
+    finally:
+        server.close()

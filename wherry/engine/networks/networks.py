@@ -100,7 +100,6 @@ class Networks:
         for record in kept:
             self._endpoints.readopt(record)
         used = {record.network for record in kept}
-        restored = False
         for network in list(catalog.networks.values()):
             if network.driver != BRIDGE:
                 continue
@@ -109,11 +108,12 @@ class Networks:
                     await in_thread(bridge.remove_own, network.bridge, self._mac(network))
                     catalog.forget_network(network)
                 elif network.id in used or await in_thread(bridge.exists, network.bridge):
-                    await self._ensure(network, restore=True)
-                    restored = True
-            except (ApiError, OSError) as error:
+                    await self._ensure_bridge(network)
+                    self._ready.add(network.id)
+            except (NoAddress, OSError) as error:
                 log.error("network %s could not be restored: %s", network.name, error)
-        if restored:
+        if self._ready:
+            # all at once: what an earlier engine left goes on working until then
             await self._restore_ports(kept)
         await self._endpoints.recover(live)
         try:
@@ -443,7 +443,8 @@ class Networks:
         try:
             await self._rules.restore(self._segments(), ports)
         except NftError as error:
-            log.error("published ports could not be restored: %s", error)
+            self._ready.clear()  # the next container tries again
+            log.error("the firewall and published ports could not be restored: %s", error)
 
     async def _ensure_bridge(self, network: NetworkRecord) -> None:
         gateway6 = network.six.gateway if network.six else None
