@@ -20,6 +20,7 @@ TABLE: tuple[tuple[str, str], ...] = (
     # places
     (r"/tmp/wt-(?:wherry|dockerd)-\w+/", "<root>/"),
     (r"(?:<root>|/var/lib/docker)/data/image/.*", "<image store>"),
+    (r"/sys/fs/cgroup/\S+/[0-9a-f]{64}/", "<cgroup>/"),
     # identities
     (r"\b[0-9a-f]{64}\b", "<id>"),
     (r"\b[0-9a-f]{12}\b", "<id>"),

@@ -224,7 +224,7 @@ def test_CRE14_defaults_shown(engine: Engine) -> None:
         "NetworkMode": "default",
         "RestartPolicy": {"Name": "", "MaximumRetryCount": 0},
     }
-    if not engine.is_dockerd:  # 24 names the default policy; measured in reference/inspect-24.0.9.json
+    if not engine.is_dockerd:  # 24.0.9 may name the default policy
         expected["RestartPolicy"] = host["RestartPolicy"]
         assert host["RestartPolicy"]["Name"] in ("", "no")
     assert {name: host[name] for name in expected} == expected
@@ -236,6 +236,18 @@ def test_CRE14_defaults_shown(engine: Engine) -> None:
         assert host["Runtime"] in ("crun", "runc")
     privileged = engine.inspect(engine.create("true", HostConfig={"Privileged": True}))["HostConfig"]
     assert (privileged["MaskedPaths"], privileged["ReadonlyPaths"]) == (None, None)
+
+
+@pytest.mark.parametrize("shared", [{"Privileged": True}, {"PidMode": "host"}, {"IpcMode": "host"}])
+def test_CRE14_labels_are_off_where_much_is_shared(engine: Engine, shared: dict[str, Any]) -> None:
+    host = engine.inspect(engine.create("true", HostConfig=shared))["HostConfig"]
+    assert host["SecurityOpt"] == ["label=disable"]
+    for given, shown in (
+        (["no-new-privileges"], ["no-new-privileges", "label=disable"]),
+        (["label=type:x"], ["label=type:x"]),
+    ):
+        container = engine.create("true", HostConfig={"SecurityOpt": given} | shared)
+        assert engine.inspect(container)["HostConfig"]["SecurityOpt"] == shown
 
 
 def test_CRE15_capabilities(engine: Engine) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.support.engines import Engine
 from tests.support.http import eventually
+from tests.support.scenes import actions
 
 
 def test_INS1_size(engine: Engine) -> None:
@@ -129,6 +130,7 @@ def test_INS7_out_of_memory(engine: Engine) -> None:
     state = engine.state(container)
     assert (state["OOMKilled"], state["Pid"]) == (True, 0)
     assert state["FinishedAt"] > state["StartedAt"] > "2020"
+    assert "oom" in actions(engine, container, "die")
 
 
 def test_INS8_fields_that_others_forgot(engine: Engine) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.engines import Engine
 from tests.support.http import eventually
+from tests.support.scenes import last_event
 
 
 def top(engine: Engine, container: str, **query: Any) -> Any:
@@ -55,6 +56,12 @@ def test_TOP2b_errors_of_ps(engine: Engine) -> None:
     answer = engine.http.get(f"/containers/{container}/top", query={"ps_args": "-nonsense-"})
     assert answer.status == 500
     assert answer.message.startswith("ps: ") or "ps" in answer.message
+
+
+def test_TOP_is_announced(engine: Engine) -> None:
+    container = engine.run_idle()
+    top(engine, container)
+    assert last_event(engine, "top", container=[container])["Actor"]["ID"] == container
 
 
 def test_TOP4a_not_running(engine: Engine) -> None:

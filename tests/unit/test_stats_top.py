@@ -189,4 +189,4 @@ def test_TOP4_only_running_containers_have_processes() -> None:
     container: Any = SimpleNamespace(id="c", state=SimpleNamespace(running=False, restarting=False))
     setup: Any = None
     with pytest.raises(Conflict, match=r"^container c is not running$"):
-        asyncio.run(top.top(container, setup, None))
+        asyncio.run(top.of_container(container, setup, None))

@@ -219,7 +219,7 @@ async def _start(
     except BaseException as error:
         _end(instance, NOT_EXECUTABLE)  # whatever was wrong with it (EXE2)
         if isinstance(error, OSError | ValueError):
-            raise ServerError(f"OCI runtime exec failed: exec failed: {error}") from error
+            raise ServerError(str(error)) from error
         raise
     instance.process = process
     instance.pid = process.pid

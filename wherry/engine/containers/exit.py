@@ -109,6 +109,8 @@ async def _end_run(containers: Containers, container: Container, run: Run, code:
     run.over.set()
     container.output.end()
     container.announce_exit()
+    if state.oom_killed:
+        containers.emit(container, "oom")
     containers.emit(container, "die", exitCode=str(code), execDuration=str(ran_for // 1_000_000_000))
     containers.after_exit(container)
 

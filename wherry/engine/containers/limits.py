@@ -169,7 +169,7 @@ def _check_cpusets(resources: Resources, setup: CgroupSetup, lacking: _Lacking) 
         try:
             missing = parse_cpuset(wanted) - parse_cpuset(available)
         except ValueError:
-            raise BadRequest(f"Invalid value {wanted} for {option}") from None
+            raise BadRequest(f"Invalid value {wanted} for {option}: invalid format: {wanted}") from None
         if missing:
             raise BadRequest(f"Requested {name} are not available - requested {wanted}, available: {available}")
 

@@ -108,7 +108,7 @@ def check_host_config(
     if not -1000 <= host.oom_score_adj <= 1000:
         raise BadRequest(f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]")
     if host.storage_opt:
-        raise BadRequest("--storage-opt is not supported: the engine's overlay has no project quota")
+        raise BadRequest("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
     _set_defaults(host, setup, version)
     return warnings
 
@@ -193,6 +193,10 @@ def _set_defaults(host: HostConfig, setup: CgroupSetup, version: tuple[int, int]
     if host.oom_kill_disable is None:
         host.oom_kill_disable = False
     unconfined = "systempaths=unconfined" in (host.security_opt or [])
+    labelled = any(re.match("label[:=]", option) for option in host.security_opt or [])
+    if not labelled and (host.privileged or "host" in (host.ipc_mode, host.pid_mode)):
+        # SELinux, where it is, would otherwise keep apart what is meant to be shared
+        host.security_opt = [*(host.security_opt or []), "label=disable"]
     if host.masked_paths is None and not host.privileged:
         host.masked_paths = [] if unconfined else list(MASKED_PATHS)
     if host.readonly_paths is None and not host.privileged:

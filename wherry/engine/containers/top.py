@@ -15,6 +15,7 @@ from wherry.api.models.containers import ContainerTopResponse
 from wherry.engine.blocking import in_thread
 from wherry.engine.containers.container import Container
 from wherry.engine.containers.ps import columns_of, rows
+from wherry.engine.containers.registry import Containers
 from wherry.engine.oci.cgroups import CgroupSetup
 from wherry.engine.oci.tool import run
 
@@ -22,11 +23,18 @@ _RENAMED = re.compile(r"\s+(\S*)=\s*(PID\S*)", re.ASCII)
 _DEADLINE = 10.0  # seconds
 
 
-async def top(container: Container, cgroups: CgroupSetup, ps_args: str | None) -> ContainerTopResponse:
-    """The processes of the container; pids are the machine's.
+async def top(containers: Containers, reference: str, ps_args: str | None) -> ContainerTopResponse:
+    """The processes of the container; pids are the machine's. Announces ``top``, as moby does.
 
-    Raises ``Conflict`` when it does not run, ``ServerError`` for options that ps does not know.
+    Raises ``NotFound``, ``Conflict`` when it does not run, ``ServerError`` for options that ps does not know.
     """
+    container = containers.find(reference)
+    table = await of_container(container, containers.parts.cgroups, ps_args)
+    containers.emit(container, "top")
+    return table
+
+
+async def of_container(container: Container, cgroups: CgroupSetup, ps_args: str | None) -> ContainerTopResponse:
     if not container.state.running:
         raise Conflict(f"container {container.id} is not running")
     if container.state.restarting:

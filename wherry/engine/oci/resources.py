@@ -73,7 +73,7 @@ def _device(path: str) -> dict[str, int]:
     try:
         status = os.stat(path)
     except OSError as error:
-        raise RuntimeFailure(f"{path}: {(error.strerror or '').lower()}") from error
+        raise RuntimeFailure(f"stat {path}: {(error.strerror or '').lower()}") from error
     if not stat.S_ISBLK(status.st_mode):
         raise RuntimeFailure(f"{path} is not a block device")
     return {"major": os.major(status.st_rdev), "minor": os.minor(status.st_rdev)}

@@ -128,8 +128,7 @@ async def prune_containers(engine: Engine, call: Call) -> object:
 
 
 async def top_container(engine: Engine, call: Call) -> object:
-    container = engine.containers.find(call.params["id"])
-    return await top.top(container, engine.containers.parts.cgroups, call.query.ps_args)
+    return await top.top(engine.containers, call.params["id"], call.query.ps_args)
 
 
 async def changes_container(engine: Engine, call: Call) -> object:
