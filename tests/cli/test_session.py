@@ -21,6 +21,7 @@ import socket
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -138,7 +139,7 @@ class Session:
         return transcript
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("kind", ["", "network-"])
 def test_session(wherry: Engine, dockerd: Engine, tmp_path: Path, kind: str) -> None:
     tmp_path.chmod(0o755)
@@ -185,6 +186,9 @@ def compare(theirs: list[str], ours: list[str]) -> Difference:
 def leave_nothing(engine: Engine) -> None:
     """Remove what a session that was broken off leaves; one that went to its end has done so itself."""
     engine.remove_all()
+    for group in Path("/sys/fs/cgroup").glob("*/session"):
+        with suppress(OSError):  # the other engine is still in it
+            group.rmdir()
     for target in ("/images/session:one", "/images/session:two", "/volumes/session-volume"):
         answer = engine.http.delete(target, query={"force": 1})
         assert answer.status in (200, 204, 404), answer
@@ -195,6 +199,40 @@ def leave_nothing(engine: Engine) -> None:
 def test_the_session_covers_every_command() -> None:
     words = {word for step in read_session((HERE / "session.txt").read_text()) for word in step.words[:2]}
     assert set(COMMANDS.split()) <= words
+
+
+# Flags that no step has, each with the reason.
+WITHOUT_STEP = {
+    "--help": "speaks to no engine",
+    "--use-api-socket": "experimental, mounts the command line's own socket: nothing of the API's",
+}
+
+
+def flags_of(command: str) -> dict[str, str]:
+    """Each way of writing a flag of ``docker container COMMAND``, and the flag's long name."""
+    words = ["events"] if command == "events" else ["container", command]
+    text = subprocess.run(["docker", *words, "--help"], capture_output=True, text=True, check=True).stdout
+    found = re.findall(r"^ +(?:(-\w), )?(--[\w-]+)", text, re.MULTILINE)
+    return {name: long for short, long in found for name in (short, long) if name}
+
+
+def test_the_session_has_every_flag() -> None:
+    used: dict[str, set[str]] = {}
+    for step in read_session((HERE / "session.txt").read_text()):
+        words = step.words[1:] if step.words[0] == "container" else step.words
+        for word in words[1:]:
+            if word.startswith("--"):
+                used.setdefault(words[0], set()).add(word.partition("=")[0])
+            elif re.fullmatch(r"-[a-zA-Z]+", word):
+                used.setdefault(words[0], set()).update(f"-{letter}" for letter in word[1:])
+    missing = []
+    for command in COMMANDS.split():
+        # ls and ps are one command, and have their flags between them
+        said = used["ls"] | used["ps"] if command in ("ls", "ps") else used.get(command, set())
+        names = flags_of(command)
+        done = {names[name] for name in said if name in names}
+        missing += [f"{command} {long}" for long in sorted({*names.values()} - done - WITHOUT_STEP.keys())]
+    assert not missing
 
 
 def test_a_difference_needs_a_reason() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from scripts.make_images import docker_archive
 from tests.support.engines import Engine, busybox_layer_once
-from tests.support.http import Answer
+from tests.support.http import Answer, eventually
 from tests.support.scenes import refused
 
 
@@ -248,6 +248,23 @@ def test_CRE14_labels_are_off_where_much_is_shared(engine: Engine, shared: dict[
     ):
         container = engine.create("true", HostConfig={"SecurityOpt": given} | shared)
         assert engine.inspect(container)["HostConfig"]["SecurityOpt"] == shown
+
+
+def test_CRE14_the_control_group_may_be_elsewhere(engine: Engine) -> None:
+    limits = {"CgroupParent": "/wherry-elsewhere/below", "CgroupnsMode": "host", "Memory": 64 << 20}
+    container = engine.run("sh", "-c", "cat /proc/self/cgroup; exec sleep 1000", HostConfig=limits)
+    groups = {line.rpartition(b":")[2] for line in eventually(lambda: engine.logs(container)[0]).split()}
+    assert f"/wherry-elsewhere/below/{container}".encode() in groups
+    assert len(engine.http.get(f"/containers/{container}/top").json["Processes"]) == 1
+    seen = engine.http.get(f"/containers/{container}/stats", query={"stream": 0, "one-shot": 1}).json
+    assert seen["memory_stats"]["limit"] == 64 << 20
+    for verb in ("pause", "unpause", "kill"):
+        assert engine.http.post(f"/containers/{container}/{verb}").status == 204
+    if not engine.is_dockerd:  # whose groups are in a mount namespace of its own
+        eventually(lambda: not list(Path("/sys/fs/cgroup").glob(f"**/wherry-elsewhere/below/{container}")))
+    for group in Path("/sys/fs/cgroup").glob("*/wherry-elsewhere/below"):
+        group.rmdir()
+        group.parent.rmdir()
 
 
 def test_CRE15_capabilities(engine: Engine) -> None:

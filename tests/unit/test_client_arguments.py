@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import doctest
+import time
 from datetime import UTC, datetime, timedelta, timezone
+from typing import TYPE_CHECKING
 
 import pytest
 
 import wherry
 from wherry.api import json as api_json
+from wherry.api.models.containers import ContainerUpdateRequest
 from wherry.api.operations.containers import ContainerInspect, ContainerKill, ContainerKillQuery
 from wherry.api.operations.images import ImageInspect
 from wherry.client import arguments, moments, references
-from wherry.client.arguments import create_request, filters_of
+from wherry.client.arguments import create_request, filters_of, size_in_bytes, update_request
 from wherry.client.moments import to_seconds
 from wherry.client.references import split_reference
 from wherry.client.request import build
+
+if TYPE_CHECKING:
+    from wherry.client.options import CreateOptions
 
 
 @pytest.mark.parametrize("module", [arguments, moments, references])
@@ -44,6 +50,59 @@ def test_names_go_over_structs_and_structs_are_left_as_they_were() -> None:
     assert bindings is not None
     assert [b.host_port for b in bindings["80/tcp"] or []] == ["8080"]
     assert (config.env, host.memory, host.port_bindings) == (["A=1"], 1 << 30, None)
+
+
+def test_every_setting_goes_by_name() -> None:
+    from wherry.client.options import CreateOptions, UpdateOptions
+
+    fields = set(wherry.ContainerConfig.__struct_fields__) | set(wherry.HostConfig.__struct_fields__)
+    assert set(CreateOptions.__annotations__) == fields - {"image", "cmd"} | {"ports"}
+    assert set(UpdateOptions.__annotations__) == set(ContainerUpdateRequest.__struct_fields__)
+
+
+def test_sizes_policies_and_lists_are_taken_as_people_write_them() -> None:
+    options: CreateOptions = {
+        "memory": "64m",
+        "memory_swap": "-1",
+        "shm_size": "1.5MiB",
+        "restart_policy": "on-failure:3",
+        "volumes": ["/data"],
+        "exposed_ports": ["80/tcp"],
+        "dns": ("10.0.0.1",),
+    }
+    request = create_request("busybox", None, None, None, None, options)
+    host = request.host_config
+    assert host is not None
+    assert (host.memory, host.memory_swap, host.shm_size) == (64 << 20, -1, 3 << 19)
+    assert (host.restart_policy.name, host.restart_policy.maximum_retry_count) == ("on-failure", 3)
+    assert (request.volumes, request.exposed_ports, host.dns) == ({"/data": {}}, {"80/tcp": {}}, ["10.0.0.1"])
+    api_json.encode_request(request)
+
+
+@pytest.mark.parametrize("text", ["", "m", "64x", "1.2.3m", "-5", "sixty", "64 m b", "nan", "1e3"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is no size: give bytes, or a text such as 64m"):
+        size_in_bytes(text)
+
+
+def test_what_update_does_not_know_is_refused() -> None:
+    given = ContainerUpdateRequest(memory=5, cpu_shares=7)
+    changed = update_request(given, {"memory": "1k", "pids_limit": 0})
+    assert (changed.memory, changed.cpu_shares, changed.pids_limit, given.memory) == (1024, 7, 0, 5)
+    with pytest.raises(TypeError, match="image: no such option of update"):
+        update_request(None, {"image": "x"})  # type: ignore[typeddict-unknown-key]
+    with pytest.raises(ValueError, match="is no restart policy"):
+        update_request(None, {"restart_policy": "on-failure:often"})
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("10m", 600), ("1h30m", 5400), ("1.5s", 1.5), ("250ms", 0.25)])
+def test_durations_are_so_long_ago(text: str, seconds: float) -> None:
+    assert abs(time.time() - seconds - float(to_seconds(text))) < 5
+
+
+@pytest.mark.parametrize("text", ["2026-11-23", "2026-11-23T12:13"])
+def test_times_may_be_short(text: str) -> None:
+    assert to_seconds(text) == f"{int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())}.000000000"
 
 
 @pytest.mark.parametrize(
@@ -94,7 +153,7 @@ def test_LOG6_times_become_seconds() -> None:
     assert to_seconds(datetime(1970, 1, 1, 0, 0, 2, tzinfo=UTC)) == "2.000000"
     assert to_seconds(datetime(1970, 1, 1, 1, 0, 2, tzinfo=timezone(timedelta(hours=1)))) == "2.000000"
     assert abs(float(to_seconds(timedelta(minutes=1))) - (datetime.now(UTC).timestamp() - 60)) < 5
-    for bad in ("yesterday", "10m", "2026-13-01T00:00:00Z"):
+    for bad in ("yesterday", "10x", "m", "2026-13-01T00:00:00Z"):
         with pytest.raises(ValueError):
             to_seconds(bad)
 

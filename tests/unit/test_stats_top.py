@@ -39,9 +39,9 @@ def sampler(*, running: bool = True, network: str = "none") -> tuple[Sampler, An
         id="c" * 64,
         name="demo",
         state=SimpleNamespace(running=running, pid=os.getpid() if running else 0),
-        host_config=SimpleNamespace(network_mode=network),
+        host_config=SimpleNamespace(network_mode=network, cgroup_parent=""),
     )
-    setup: Any = SimpleNamespace(container=lambda container_id: group)
+    setup: Any = SimpleNamespace(container=lambda container_id, parent: group)
     return Sampler(container, setup), container, group
 
 

@@ -7,23 +7,37 @@ from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 import msgspec
 
-from wherry.api.models.containers import ContainerConfig, ContainerCreateRequest, HostConfig, PortBinding
+from wherry.api.models.containers import (
+    ContainerConfig,
+    ContainerCreateRequest,
+    ContainerUpdateRequest,
+    HostConfig,
+    PortBinding,
+)
+from wherry.api.models.host import RestartPolicy
 from wherry.api.models.networks import NetworkingConfig
 from wherry.api.query import Filters
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
-    from wherry.client.options import CreateOptions
+    from wherry.client.options import CreateOptions, UpdateOptions
 
 FilterArgument = Mapping[str, "str | int | bool | Sequence[str]"]
 """Filters: a name to its value or values, such as ``{"status": "running", "label": ["a=1", "b"]}``."""
 
 Moment: TypeAlias = Union[str, int, float, "datetime", "timedelta"]
-"""A time: seconds since the epoch, a datetime, an RFC 3339 text, or a timedelta for so long ago."""
+"""A time: seconds since the epoch, a datetime, a timedelta for so long ago, or a text: RFC 3339, a date, ``10m`` or ``1h30m``
+for so long ago."""
 
 
 _CONFIG_FIELDS = frozenset(ContainerConfig.__struct_fields__)
+_SIZES = frozenset(
+    "memory memory_swap memory_reservation kernel_memory kernel_memory_tcp io_maximum_bandwidth shm_size".split()
+)
+_UNITS = {"": 1, "b": 1} | {
+    f"{letter}{rest}": 1 << 10 * power for power, letter in enumerate("kmgtp", 1) for rest in ("", "b", "ib")
+}
 _KNOWN = _CONFIG_FIELDS | frozenset(HostConfig.__struct_fields__) | {"ports"}
 
 
@@ -37,7 +51,8 @@ def create_request(
 ) -> ContainerCreateRequest:
     """The body of ContainerCreate; what is given by name goes over what is in the structs, which are not changed.
 
-    Raises ``ValueError`` without an image, ``TypeError`` for an option that does not exist.
+    Raises ``ValueError`` without an image and for a text that is no size or policy, ``TypeError`` for an option that
+    does not exist.
 
     >>> create_request("busybox", "echo hi", None, None, None, {}).cmd
     ['echo', 'hi']
@@ -76,10 +91,62 @@ def create_request(
             request.env = env_list(value)
         elif name == "ports":
             _publish(request, host, value)
+        elif name in ("exposed_ports", "volumes"):
+            setattr(request, name, dict(value) if isinstance(value, Mapping) else {item: {} for item in value})
         else:
             target = request if name in _CONFIG_FIELDS else host
-            setattr(target, name, _plain(value))
+            setattr(target, name, _value(name, value))
     return request
+
+
+def update_request(update: ContainerUpdateRequest | None, options: UpdateOptions) -> ContainerUpdateRequest:
+    """The body of ContainerUpdate; what is given by name goes over what is in the struct, which is not changed.
+
+    Raises ``TypeError`` for an option that does not exist, ``ValueError`` for a text that is no size or policy.
+
+    >>> update_request(None, {"memory": "64m"}).memory
+    67108864
+    """
+    request = ContainerUpdateRequest() if update is None else msgspec.structs.replace(update)
+    if update is not None and update.__dict__.get("_extra"):
+        request.extra.update(update.extra)
+    given: dict[str, Any] = dict(options)
+    if unknown := given.keys() - set(ContainerUpdateRequest.__struct_fields__):
+        raise TypeError(f"{', '.join(sorted(unknown))}: no such option of update")
+    for name, value in given.items():
+        if value is not None:
+            setattr(request, name, _value(name, value))
+    return request
+
+
+def size_in_bytes(size: int | str) -> int:
+    """A size as bytes. Raises ``ValueError``.
+
+    >>> size_in_bytes("64m"), size_in_bytes("1.5GiB"), size_in_bytes("-1"), size_in_bytes(512)
+    (67108864, 1610612736, -1, 512)
+    """
+    if isinstance(size, int):
+        return size
+    text = size.strip().lower()
+    if text == "-1":
+        return -1
+    number = text.rstrip("bkmgtpi ")
+    unit = text[len(number) :].strip()
+    if unit in _UNITS and number.replace(".", "", 1).isdecimal():
+        return int(float(number) * _UNITS[unit]) if "." in number else int(number) * _UNITS[unit]
+    raise ValueError(f"{size!r} is no size: give bytes, or a text such as 64m or 1.5g")
+
+
+def restart_policy_of(text: str) -> RestartPolicy:
+    """``no``, ``always``, ``unless-stopped`` or ``on-failure[:N]``. Raises ``ValueError``.
+
+    >>> restart_policy_of("on-failure:3").maximum_retry_count
+    3
+    """
+    name, colon, count = text.partition(":")
+    if colon and not count.isdecimal():
+        raise ValueError(f"{text!r} is no restart policy: no, always, unless-stopped or on-failure[:N]")
+    return RestartPolicy(name=name, maximum_retry_count=int(count or 0))
 
 
 def split_command(command: str | Sequence[str]) -> list[str]:
@@ -150,6 +217,14 @@ def _binding(place: Any) -> PortBinding:
         return PortBinding(host_ip=str(place[0]), host_port=str(place[1]))
     ip, _, port = str(place).rpartition(":")
     return PortBinding(host_ip=ip.strip("[]"), host_port=port)
+
+
+def _value(name: str, value: Any) -> Any:
+    if name in _SIZES:
+        return size_in_bytes(value)
+    if name == "restart_policy" and isinstance(value, str):
+        return restart_policy_of(value)
+    return _plain(value)
 
 
 def _copy(config: HostConfig | None) -> HostConfig | None:

@@ -16,12 +16,12 @@ from wherry.client._async.channel import AsyncChannel
 from wherry.client._async.group import AsyncGroup
 from wherry.client._async.run import run_container
 from wherry.client._async.streams import AsyncArchive, AsyncBytes, AsyncFrames, AsyncJsonStream, AsyncUpload
-from wherry.client.arguments import FilterArgument, Moment, create_request, filters_of, seconds_text
+from wherry.client.arguments import FilterArgument, Moment, create_request, filters_of, seconds_text, update_request
 from wherry.client.request import build, read_value
 from wherry.client.results import RunResult
 
 if TYPE_CHECKING:
-    from wherry.client.options import CreateOptions
+    from wherry.client.options import CreateOptions, UpdateOptions
     from wherry.wire.pathstat import PathStat
 
 MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
@@ -109,11 +109,11 @@ class AsyncContainers(AsyncGroup):
     ) -> models.ContainerCreateResponse:
         """Make a container (ContainerCreate).
 
-        The frequent settings go by name, see ``CreateOptions``; everything else is in the API's own ``config``,
-        ``host_config`` and ``networking_config``. ``platform`` is ``os[/arch[/variant]]``.
+        Every setting goes by name, see ``CreateOptions``, or by the API's own ``config``, ``host_config`` and
+        ``networking_config``; names go first. ``platform`` is ``os[/arch[/variant]]``.
         Raises ``NotFound`` without the image, ``Conflict`` for a name that is taken, ``BadRequest`` for bad settings.
 
-            created = await docker.containers.create("busybox", ["sleep", "60"], name="nap", memory=64 << 20)
+            created = await docker.containers.create("busybox", ["sleep", "60"], name="nap", memory="64m")
         """
         request = create_request(image, command, config, host_config, networking_config, options)
         return await self.create_from(request, name=name, platform=platform)
@@ -173,7 +173,8 @@ class AsyncContainers(AsyncGroup):
     ) -> AsyncFrames:
         """What a container has written, and with ``follow`` what it goes on to write (ContainerLogs).
 
-        ``tail``: only so many lines from the end. ``timestamps``: each line begins with its time.
+        ``tail``: only so many lines from the end. ``timestamps``: each line begins with its time. ``since`` and ``until``:
+        a datetime, seconds since 1970, a timedelta or a text such as ``10m`` for so long ago.
 
             output = await (await docker.containers.logs("web", tail=10)).read_all()
         """
@@ -265,12 +266,18 @@ class AsyncContainers(AsyncGroup):
         text = str(int(signal)) if isinstance(signal, int) else signal
         await self._call(ops.ContainerKill, {"id": id}, ops.ContainerKillQuery(signal=text))
 
-    async def update(self, id: str, update: models.ContainerUpdateRequest) -> models.ContainerUpdateResponse:
-        """Change limits and the restart policy (ContainerUpdate); what is 0 or unset stays.
+    async def update(
+        self, id: str, update: models.ContainerUpdateRequest | None = None, **options: Unpack[UpdateOptions]
+    ) -> models.ContainerUpdateResponse:
+        """Change limits and the restart policy (ContainerUpdate), by name or by the API's own ``update``; what is 0 or
+        unset stays.
 
-        await docker.containers.update("web", ContainerUpdateRequest(memory=256 << 20, memory_swap=512 << 20))
+        Raises ``BadRequest`` for bad values, ``Conflict`` for what does not go with the other settings.
+
+            await docker.containers.update("web", memory="256m", memory_swap="512m", restart_policy="on-failure:3")
         """
-        updated: models.ContainerUpdateResponse = await self._call(ops.ContainerUpdate, {"id": id}, None, update)
+        request = update_request(update, options)
+        updated: models.ContainerUpdateResponse = await self._call(ops.ContainerUpdate, {"id": id}, None, request)
         return updated
 
     async def rename(self, id: str, name: str) -> None:

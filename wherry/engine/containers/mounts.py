@@ -71,7 +71,8 @@ def mount_points(
     for destination in config.volumes or {}:
         _check_destination(destination, _refuse_bare(destination))
         if _clean(destination) not in taken:
-            point = MountPoint(type="volume", destination=_clean(destination), driver=host.volume_driver or "local", anonymous=True)
+            driver = host.volume_driver or "local"
+            point = MountPoint(type="volume", destination=_clean(destination), driver=driver, anonymous=True)
             point.from_config = True
             _add(points, point)
     return sorted(points, key=lambda point: point.destination.count("/") if point.destination != "/" else 0)

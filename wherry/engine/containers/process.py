@@ -59,7 +59,7 @@ def prepare(containers: Containers, container: Container, root: Path) -> Prepare
             env=process_env(config, config.hostname, environment(containers, container)),
             rootfs=root,
             host_config=host,
-            cgroup_path=parts.cgroups.path(container.id),
+            cgroup_path=parts.cgroups.path(container.id, host.cgroup_parent),
             cwd=config.working_dir or "/",
             uid=user.uid,
             gid=user.gid,

@@ -237,4 +237,4 @@ class Containers:
         return container.sampler
 
     def cgroup(self, container: Container) -> Cgroup:
-        return self.parts.cgroups.container(container.id)
+        return self.parts.cgroups.container(container.id, container.host_config.cgroup_parent)

@@ -109,6 +109,8 @@ def check_host_config(
         raise BadRequest(f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]")
     if host.storage_opt:
         raise BadRequest("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
+    if "\0" in host.cgroup_parent:
+        raise BadRequest("invalid cgroup parent: it contains a NUL byte")
     _set_defaults(host, setup, version)
     return warnings
 

@@ -221,6 +221,8 @@ async def _undo(containers: Containers, container: Container, bundle: Path) -> N
         await disconnect(containers, container)
     with suppress(Exception):
         await clean_up(containers, container, bundle)
+    with suppress(Exception):
+        containers.cgroup(container).remove()  # which a runtime may leave when it fails half-way
 
 
 def _as_api_error(error: BaseException) -> ApiError:

@@ -96,7 +96,7 @@ class Sampler:
         pid = state.pid
         if not state.running or not pid:
             return None
-        group = self._cgroups.container(self._container.id)
+        group = self._cgroups.container(self._container.id, self._container.host_config.cgroup_parent)
         own_network = self._container.host_config.network_mode not in ("none", "host")
 
         def take() -> Reading:

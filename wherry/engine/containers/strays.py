@@ -55,6 +55,11 @@ async def _delete(runtime: Runtime, container_id: str, limit: asyncio.Semaphore)
 def _end_groups(containers: Containers, alive: Collection[str]) -> None:
     groups = containers.parts.cgroups
     left = {container_id: groups.container(container_id) for container_id in groups.list() if container_id not in alive}
+    left |= {
+        container.id: containers.cgroup(container)
+        for container in containers
+        if container.host_config.cgroup_parent and container.id not in alive
+    }
     deadline = time.monotonic() + GRACE
     while left:
         for container_id, group in list(left.items()):

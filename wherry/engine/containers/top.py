@@ -39,7 +39,7 @@ async def of_container(container: Container, cgroups: CgroupSetup, ps_args: str 
         raise Conflict(f"container {container.id} is not running")
     if container.state.restarting:
         raise Conflict(f"Container {container.id} is restarting, wait until the container is running")
-    pids = await in_thread(cgroups.container(container.id).pids)
+    pids = await in_thread(cgroups.container(container.id, container.host_config.cgroup_parent).pids)
     return await processes(pids or [container.state.pid], ps_args)
 
 

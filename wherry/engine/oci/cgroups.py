@@ -13,6 +13,7 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from posixpath import normpath
 
 from wherry.engine.oci.cgroup_v1 import CgroupV1
 from wherry.engine.oci.cgroup_v2 import CgroupV2
@@ -50,15 +51,17 @@ class CgroupSetup:
     available_mems: str = ""
     warnings: list[str] = field(default_factory=list)
 
-    def path(self, container_id: str) -> str:
-        """A container's group, as ``linux.cgroupsPath`` and below every hierarchy."""
-        return f"{self.parent}/{container_id}"
+    def path(self, container_id: str, parent: str = "") -> str:
+        """A container's group, as ``linux.cgroupsPath`` and below every hierarchy; ``parent`` as in ``CgroupParent``."""
+        given = normpath("/" + parent.lstrip("/")).rstrip("/") if parent else self.parent
+        return f"{given}/{container_id}"
 
-    def container(self, container_id: str) -> Cgroup:
+    def container(self, container_id: str, parent: str = "") -> Cgroup:
         """A container's group, whether it exists or not."""
+        path = self.path(container_id, parent)
         if self.version == 2:
-            return CgroupV2(self.mounts.get("memory", Path("/sys/fs/cgroup")), self.path(container_id))
-        return CgroupV1(self.mounts, self.path(container_id), self.hierarchies)
+            return CgroupV2(self.mounts.get("memory", Path("/sys/fs/cgroup")), path)
+        return CgroupV1(self.mounts, path, self.hierarchies)
 
     def list(self) -> list[str]:
         """The ids of all containers that have a group in any hierarchy."""
