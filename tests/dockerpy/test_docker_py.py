@@ -171,3 +171,33 @@ def test_images(client: Any) -> None:
     assert loaded.id == image.id
     client.images.remove("copied:v1")
     assert "busybox:latest" in [tag for i in client.images.list() for tag in i.tags]
+
+
+def test_volumes(client: Any) -> None:
+    volume = client.volumes.create("of-docker-py", driver="local", labels={"colour": "green"})
+    fast = client.volumes.create("fast", driver_opts={"type": "tmpfs", "device": "tmpfs", "o": "size=1m"})
+    try:
+        assert (volume.name, volume.attrs["Labels"]) == ("of-docker-py", {"colour": "green"})
+        assert [found.id for found in client.volumes.list(filters={"label": "colour=green"})] == ["of-docker-py"]
+        mounts = [docker.types.Mount("/y", "fast", type="volume", read_only=False)]
+        binds = {"of-docker-py": {"bind": "/x", "mode": "rw"}}
+        script = "echo kept >/x/f; df -m /y | tail -1 | cut -d ' ' -f 1"
+        out = client.containers.run("busybox", ["sh", "-c", script], volumes=binds, mounts=mounts, remove=True)
+        assert out == b"tmpfs\n"
+        holder = client.containers.create("busybox", "true", volumes=binds)
+        with pytest.raises(docker.errors.APIError) as caught:
+            volume.remove()
+        assert caught.value.status_code == 409
+        assert "volume is in use" in caught.value.explanation
+        read = client.containers.run("busybox", "cat /x/f", volumes_from=[f"{holder.id}:ro"], remove=True)
+        assert read == b"kept\n"
+        used = {found["Name"]: found["UsageData"] for found in client.df()["Volumes"]}
+        assert used["of-docker-py"] == {"Size": 5, "RefCount": 1}
+        holder.remove()
+        assert client.volumes.prune(filters={"label": "colour=red"})["SpaceReclaimed"] == 0
+        assert client.volumes.get("of-docker-py") == volume
+    finally:
+        for left in (volume, fast):
+            left.remove(force=True)
+    with pytest.raises(docker.errors.NotFound):
+        client.volumes.get("of-docker-py")
