@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +18,8 @@ from typing import Any
 import docker
 import pytest
 
-from scripts.make_images import busybox_archive
+import wherry
+from scripts.make_images import BUSYBOX, busybox_archive
 from tests.support.docker_registry import HERE, Machine, registry
 from tests.support.engines import REPOSITORY, Engine, decode_lines, end_process, scratch_root, wherry_command
 from tests.support.http import Http, eventually
@@ -130,10 +133,47 @@ def test_pull_run_commit_push_and_pull_elsewhere_with_the_same_digests(first: En
     cli(second, "rm", "work")
     newer = cli(second, "tag", name, f"{hub}/mine/app:v2") + cli(second, "push", f"{hub}/mine/app:v2")
     assert digest_in(newer) == pushed
-    with_skopeo = subprocess.run(
-        ["skopeo", "inspect", "--tls-verify=false", f"docker://{name}"], capture_output=True, check=True, timeout=30
-    )
-    assert json.loads(with_skopeo.stdout)["Digest"] == pushed
+    layers = [json.loads(cli(each, "inspect", "--format", "{{json .RootFS.Layers}}", name)) for each in (first, second)]
+    assert layers[0] == layers[1]
+    assert len(layers[0]) == 2
+
+
+def test_skopeo_reads_what_was_pushed(first: Engine, hub: str, tmp_path: Path) -> None:
+    container = first.run("sh", "-c", "echo more > /more")
+    first.wait(container)
+    name = f"{hub}/read/app:v1"
+    id = cli(first, "commit", container, name).strip()
+    pushed = digest_in(cli(first, "push", name))
+
+    def skopeo(*arguments: str) -> bytes:
+        command = ["skopeo", "--insecure-policy", *arguments]
+        return subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
+
+    seen = json.loads(skopeo("inspect", "--tls-verify=false", f"docker://{name}"))
+    assert (seen["Digest"], len(seen["Layers"])) == (pushed, 2)
+    assert json.loads(skopeo("inspect", "--tls-verify=false", "--raw", f"docker://{name}"))["config"]["digest"] == id
+    skopeo("copy", "--src-tls-verify=false", f"docker://{name}", f"oci:{tmp_path}/layout:v1")
+    skopeo("copy", "--src-tls-verify=false", f"docker://{name}", f"docker-archive:{tmp_path}/archive.tar:copied:v1")
+    cli(first, "load", "-i", f"{tmp_path}/archive.tar")
+    assert cli(first, "inspect", "--format", "{{.Id}}", "copied:v1").strip() == id
+    subprocess.run(["tar", "-cf", f"{tmp_path}/layout.tar", "-C", f"{tmp_path}/layout", "."], check=True)
+    cli(first, "rmi", "-f", "copied:v1")
+    assert "Loaded image" in cli(first, "load", "-i", f"{tmp_path}/layout.tar")
+    skopeo("copy", "--dest-tls-verify=false", f"oci:{tmp_path}/layout:v1", f"docker://{hub}/read/oci:v1")
+    assert cli(first, "run", "--rm", f"{hub}/read/oci:v1", "cat", "/more").startswith("more\n")
+
+
+def test_hello_world_from_a_mirror_of_docker_hub(first: Engine, second: Engine, hub: str) -> None:
+    """An image of one program and nothing else, by the name that everybody tries first."""
+    with tarfile.open(first.root / "hello.tar", "w") as archive:
+        archive.add(BUSYBOX, "busybox")
+    change = 'CMD ["/busybox", "echo", "Hello from Docker!"]'
+    cli(first, "import", "--change", change, str(first.root / "hello.tar"), f"{hub}/library/hello-world")
+    cli(first, "push", f"{hub}/library/hello-world")
+    out = cli(second, "run", "--rm", "hello-world")
+    assert "Unable to find image 'hello-world:latest' locally" in out
+    assert "Status: Downloaded newer image for hello-world:latest" in out
+    assert "Hello from Docker!\n" in out
 
 
 def test_a_running_container_is_committed_and_paused_meanwhile(first: Engine) -> None:
@@ -176,7 +216,7 @@ def test_a_commit_without_changes_adds_no_layer(first: Engine) -> None:
     assert image["Config"]["Labels"] == {"a": "b"}
 
 
-def test_passwords(first: Engine, tmp_path: Path) -> None:
+def test_passwords(first: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "htpasswd").write_text(ANN + "\n")
     more = f"auth: {{htpasswd: {{realm: here, path: {tmp_path}/htpasswd}}}}"
     with registry(more=more) as place:
@@ -191,6 +231,19 @@ def test_passwords(first: Engine, tmp_path: Path) -> None:
         assert digest_in(cli(first, "pull", name)) == pushed
         cli(first, "logout", place)
         assert "no basic auth credentials" in cli(first, "pull", f"{name}:none", fails=True)
+
+        cli(first, *login, stdin="secret")
+        with monkeypatch.context() as patched, wherry.connect(first.address) as ours:
+            patched.setenv("DOCKER_CONFIG", str(first.root / "config"))
+            assert ours.distribution.inspect(name).descriptor.digest == pushed
+            ours.images.pull(name)
+            ours.images.push(name, tag="latest")
+            with pytest.raises(wherry.ServerError, match="no basic auth credentials"):
+                ours.images.pull(name, auth=wherry.AuthConfig())
+            wrong = wherry.AuthConfig(username="ann", password="wrong")
+            with pytest.raises(wherry.Unauthorized):
+                ours.distribution.inspect(name, auth=wrong)
+        cli(first, "logout", place)
 
         client = docker.DockerClient(base_url=first.address)
         try:
@@ -313,3 +366,47 @@ def test_a_client_that_leaves_ends_the_pull(first: Engine) -> None:
             assert list((first.root / "data/tmp").iterdir()) == []
 
     asyncio.run(work())
+
+
+def serving(data: bytes, status: int = 200, **headers: str) -> Any:
+    """Answers every request so."""
+    return lambda asked: Reply(status, data, {name.replace("_", "-"): value for name, value in headers.items()})
+
+
+def test_import_from_a_url(first: Engine) -> None:
+    root = tar([("bin", None), ("file", os.urandom(3_000_000))])
+
+    async def work() -> None:
+        async with fake_registry() as fake, fake_registry() as other:
+            other.hooks.append(serving(b"", 302, Location=f"{fake.url}/root.tar.gz"))
+            fake.hooks.append(serving(PACK["gzip"](root)))
+            place = other.domain + "/root"
+            lines = decode_lines(await asyncio.to_thread(cli_import, place, repo="fetched"))
+            assert lines[0] == {"status": f"Downloading from http://{place}"}
+            image = first.http.get("/images/fetched/json").json
+            assert (lines[-1]["status"], image["Comment"]) == (image["Id"], f"Imported from http://{place}")
+            assert image["RootFS"]["Layers"] == [digest(root)]
+            out = await asyncio.to_thread(
+                cli, first, "import", "--message", "by hand", f"{other.url}/root", "fetched:2"
+            )
+            assert out.startswith("Downloading from") or "sha256:" in out
+            for reply, status, why in (
+                (serving(b"not here", 404), 500, "with status 404 Word: not here"),
+                (lambda asked: Reply(body=root, cut=5000), 200, "closed|ended|early|interrupted"),
+                (serving(b"", 302, Location="file:///etc/passwd"), 500, "neither http nor https"),
+                (serving(b"no archive" * 1000), 200, "tar"),
+            ):
+                fake.hooks[:] = other.hooks[:] = [reply]
+                answer = await asyncio.to_thread(first.http.post, "/images/create", query={"fromSrc": place})
+                assert answer.status == status, answer
+                assert re.search(why, answer.body.decode()), answer
+        answer = await asyncio.to_thread(first.http.post, "/images/create", query={"fromSrc": "http://127.0.0.1:1/x"})
+        assert (answer.status, "connection refused" in answer.message) == (500, True)
+
+    def cli_import(place: str, **query: str) -> bytes:
+        answer = first.http.post("/images/create", query={"fromSrc": place, **query})
+        assert answer.status == 200, answer
+        return answer.body
+
+    asyncio.run(work())
+    assert list((first.root / "data/tmp").iterdir()) == []

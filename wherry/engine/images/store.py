@@ -16,7 +16,7 @@ import os
 import re
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -474,7 +474,7 @@ class Images:
         message: str = "",
         changes: Sequence[str] = (),
         platform: str = "",
-    ) -> AsyncIterator[dict[str, Any]]:
+    ) -> AsyncGenerator[dict[str, Any], None]:
         """ImageCreate with ``fromSrc=-``: one layer from an archive.
 
         Raises ``BadRequest`` and the like at the first step, before any message.

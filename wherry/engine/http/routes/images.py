@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
 
-from wherry.api.errors import BadRequest, NotImplementedYet
+from wherry.api.errors import BadRequest, ServerError
 from wherry.api.models.common import IdResponse
+from wherry.api.operations.images import ImageCreateQuery
 from wherry.engine.containers.commit import CommitRequest
 from wherry.engine.containers.commit import commit as commit_container
 from wherry.engine.http.call import Call
 from wherry.engine.http.respond import Answer
-from wherry.engine.http.routes.registries import pull_image, send_messages
+from wherry.engine.http.routes.registries import pull_image, send_messages, while_there
+from wherry.engine.images.registry.errors import RegistryError
+from wherry.engine.images.registry.fetch import opened
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
 
 TAR = "application/x-tar"
+Messages = AsyncGenerator[dict[str, Any], None]
 
 
 async def list_images(engine: Engine, call: Call) -> object:
@@ -56,24 +62,40 @@ async def prune(engine: Engine, call: Call) -> object:
 
 
 async def create(engine: Engine, call: Call) -> None:
-    """``fromImage`` pulls; ``fromSrc=-`` makes an image of the body's archive."""
+    """``fromImage`` pulls; ``fromSrc`` makes an image of an archive, the body's (``-``) or one at a URL."""
     query = call.query
     if query.from_image:
         await pull_image(engine, call)
         return
-    if query.from_src != "-":
-        raise NotImplementedYet("importing from a URL is not there yet: send the archive itself (docker import -)")
-    await send_messages(
-        call,
-        engine.images.import_(
-            call.stream(),
-            repo=query.repo or "",
-            tag=query.tag or "",
-            message=query.message or "",
-            changes=query.changes or (),
-            platform=query.platform or "",
-        ),
+    source = query.from_src or "-"
+    if source != "-":
+        await while_there(call, _import_from_url(engine, source if "://" in source else f"http://{source}", query))
+        return
+    await send_messages(call, _import(engine, call.stream(), query))
+
+
+def _import(engine: Engine, body: AsyncIterator[bytes], query: ImageCreateQuery, message: str = "") -> Messages:
+    return engine.images.import_(
+        body,
+        repo=query.repo or "",
+        tag=query.tag or "",
+        message=query.message or message,
+        changes=query.changes or (),
+        platform=query.platform or "",
     )
+
+
+async def _import_from_url(engine: Engine, url: str, query: ImageCreateQuery) -> Messages:
+    """As an import of what is found there. Raises ``ServerError``, where nothing is found before any message."""
+    try:
+        async with opened(engine.registries, url) as answer:
+            yield {"status": f"Downloading from {url}"}
+            work = _import(engine, answer.pieces(), query, f"Imported from {url}")
+            async with aclosing(work) as messages:
+                async for message in messages:
+                    yield message
+    except RegistryError as error:
+        raise ServerError(f'Get "{url}": {error}') from error
 
 
 async def load(engine: Engine, call: Call) -> None:
