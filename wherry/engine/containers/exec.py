@@ -262,11 +262,12 @@ def _console_size(options: ExecStartConfig, config: ExecConfig) -> tuple[int, in
 
 
 async def _finish(containers: Containers, instance: Exec) -> None:
-    assert instance.process is not None
+    process = instance.process
+    assert process is not None
     try:
-        code = await instance.process.wait()
+        code = await process.wait()
     except asyncio.CancelledError:  # the engine is left: the command ends with its pipes
-        instance.process.close()
+        process.close()
         raise
     _end(instance, code)
     containers.emit(instance.container, "exec_die", execID=instance.id, exitCode=str(code))
@@ -276,6 +277,7 @@ def _end(instance: Exec, code: int) -> None:
     instance.running = False
     instance.exit_code = code
     instance.pid = 0
+    instance.process = None  # and with it the client's connection: an ended instance is kept for long
     instance.ended_at = time.monotonic()
     instance.ready.set()
 
@@ -313,12 +315,13 @@ class _ExecStream:
 
     async def serve(self, containers: Containers, finishing: asyncio.Task[None]) -> None:
         """Until the command has ended, the client has gone, or it detached; the command runs on in the latter two."""
-        instance = self._instance
+        instance, process = self._instance, self._instance.process
+        assert process is not None
         spawn = asyncio.get_running_loop().create_task
         gone = spawn(self._duplex.wait_closed())
         tasks = {gone}
         if instance.config.attach_stdin:
-            tasks.add(spawn(self._feed(containers)))
+            tasks.add(spawn(self._feed(containers, process)))
         try:
             await asyncio.wait({finishing, *tasks}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -326,13 +329,11 @@ class _ExecStream:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-            if left and instance.config.attach_stdin and instance.process is not None:
-                await instance.process.close_stdin()  # nobody can write to it any more
+            if left and instance.config.attach_stdin:
+                await process.close_stdin()  # nobody can write to it any more
 
-    async def _feed(self, containers: Containers) -> None:
+    async def _feed(self, containers: Containers, process: ExecProcess) -> None:
         """Input until a detach; returns only then."""
-        process = self._instance.process
-        assert process is not None
         scanner = DetachScanner(detach_keys(self._instance.config.detach_keys)) if self._instance.config.tty else None
         with suppress(ConnectionError):
             while data := await self._duplex.read():
