@@ -380,3 +380,16 @@ def test_ARC_large_file_both_ways(engine: Engine) -> None:
     assert put(engine, container, "/tmp", tar_of({"big": data})).status == 200
     assert engine.exec(container, "wc", "-c", "/tmp/big")[1].split()[0] == b"16777216"
     assert content(engine, container, "/tmp/big") == data
+
+
+def test_ARC9bd_times_of_directories_and_global_headers(engine: Engine) -> None:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w", format=tarfile.PAX_FORMAT, pax_headers={"comment": "of all"}) as tar:
+        tar.addfile(entry("old", type=tarfile.DIRTYPE, mode=0o755, mtime=1_000_000_000))
+        tar.addfile(entry("old/new", size=1, mtime=1_100_000_000), io.BytesIO(b"x"))
+    container = engine.create("true")
+    assert put(engine, container, "/tmp", made.getvalue()).status == 200
+    assert head(engine, container, "/tmp/old")["mtime"].startswith("2001-09-09T01:46:40")
+    assert head(engine, container, "/tmp/old/new")["mtime"].startswith("2004-11-09")
+    missing = engine.http.head(f"/containers/{container}/archive", query={"path": "/tmp/pax_global_header"})
+    assert missing.status == 404

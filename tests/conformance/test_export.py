@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import tarfile
 from pathlib import Path
@@ -38,3 +39,21 @@ def test_EXP2a_hard_links_are_kept(engine: Engine) -> None:
     with tarfile.open(fileobj=io.BytesIO(answer.body)) as tar:
         one, two = tar.getmember("one"), tar.getmember("two")
     assert sorted([one.islnk(), two.islnk()]) == [False, True]
+
+
+# cap_net_raw=ep, as the kernel keeps it
+CAPABILITY = base64.b64decode("AQAAAgAgAAAAAAAAAAAAAAAAAAA=")
+
+
+def test_EXP2b_ARC9c_capabilities_go_in_and_come_out(engine: Engine) -> None:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        file = tarfile.TarInfo("able")
+        file.pax_headers = {"SCHILY.xattr.security.capability": CAPABILITY.decode("utf-8", "surrogateescape")}
+        tar.addfile(file)
+    container = engine.create("true")
+    assert engine.http.put(f"/containers/{container}/archive?path=/", body=made.getvalue()).status == 200
+    answer = engine.http.get(f"/containers/{container}/export", timeout=60)
+    with tarfile.open(fileobj=io.BytesIO(answer.body)) as tar:
+        kept = tar.getmember("able").pax_headers["SCHILY.xattr.security.capability"]
+    assert kept.encode("utf-8", "surrogateescape") == CAPABILITY

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -120,3 +121,32 @@ def test_HEA4d_after_the_end_and_a_restart(engine: Engine) -> None:
     engine.start(container)
     assert health(engine, container)["Status"] == "starting"
     becomes(engine, container, "healthy")
+
+
+def nanoseconds(text: str) -> int:
+    whole, _, fraction = text.rstrip("Z").partition(".")
+    return int(datetime.fromisoformat(f"{whole}+00:00").timestamp()) * 10**9 + int(fraction.ljust(9, "0") or 0)
+
+
+def test_HEA1c_the_first_probe_after_one_interval(engine: Engine) -> None:
+    container = checked(engine, ["CMD", "true"], interval=1000 * MS)
+    seen = becomes(engine, container, "healthy")
+    # "2026-11-29T15:00:00.123456789Z", with an offset in place of the Z where the engine writes local time
+    began, started = seen["Log"][0]["Start"], engine.state(container)["StartedAt"]
+    if began.endswith("Z"):
+        assert nanoseconds(began) - nanoseconds(started) >= 900 * MS
+
+
+def test_HEA1d_the_shell_of_the_container(engine: Engine) -> None:
+    check = {"Test": ["CMD-SHELL", "echo fine"], "Interval": 300 * MS}
+    container = engine.run_idle(Healthcheck=check, Shell=["/bin/sh", "-x", "-c"])
+    assert "+ echo fine" in becomes(engine, container, "healthy")["Log"][-1]["Output"]
+
+
+def test_HEA2c_one_success_ends_a_streak(engine: Engine) -> None:
+    container = checked(engine, ["CMD", "test", "-e", "/well"], interval=200 * MS)
+    assert becomes(engine, container, "unhealthy")["FailingStreak"] >= 2
+    engine.exec(container, "touch", "/well")
+    assert becomes(engine, container, "healthy")["FailingStreak"] == 0
+    engine.exec(container, "rm", "/well")
+    assert becomes(engine, container, "unhealthy")["FailingStreak"] >= 2

@@ -68,3 +68,11 @@ def test_PRU3a_labels(engine: Engine) -> None:
     assert prune(engine, **{"label!": ["a=2"], "label": ["b"]}).json["ContainersDeleted"] == [three]
     assert prune(engine, **{"label!": ["a"]}).json["ContainersDeleted"] is None
     assert prune(engine, **{"label!": ["c"]}).json["ContainersDeleted"] == [two]
+
+
+def test_PRU2d_volumes_stay(engine: Engine) -> None:
+    container = engine.create("true", HostConfig={"Binds": ["kept:/kept", "/unnamed"]})
+    names = {mount["Name"] for mount in engine.inspect(container)["Mounts"]}
+    assert prune(engine).json["ContainersDeleted"] == [container]
+    assert {engine.http.get(f"/volumes/{name}").status for name in names} == {200}
+    assert {engine.http.delete(f"/volumes/{name}").status for name in names} == {204}
