@@ -29,7 +29,7 @@ install_quietly() {
 }
 
 if ! command -v dockerd >/dev/null || ! command -v docker-registry >/dev/null; then install_quietly; fi
-install_packages iptables iproute2 procps util-linux runc skopeo openssl docker-compose
+install_packages curl iptables iproute2 procps util-linux runc skopeo openssl docker-compose
 make_venv dev,test
 # Layers of Debian's packages for images with real services in them.
 make_layers() { as_root .venv/bin/python scripts/deb_image.py redis-server,redis-tools python3-minimal; }

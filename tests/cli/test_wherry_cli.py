@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from scripts.make_images import busybox_archive
+from tests.support.builds import context
 from tests.support.engines import Engine, end_process, scratch_root, wherry_command
 from tests.support.http import TIMEOUT, eventually
 from tests.support.terminal import Terminal
@@ -197,3 +198,33 @@ def test_an_option_that_is_none_is_said(cli: Wherry) -> None:
     assert done.returncode == 2
     assert b"--bogus" in done.stderr
     assert cli.ok("run", "--rm", "busybox", "echo", "--bogus") == "--bogus\n"
+
+
+def test_build(cli: Wherry, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(
+        "FROM busybox AS base\nARG WHO\nCOPY . /files\nRUN ls /files && echo hello $WHO\nFROM base\nRUN false\n"
+    )
+    (tmp_path / ".dockerignore").write_text("*.log\n")
+    (tmp_path / "kept").write_text("kept")
+    (tmp_path / "left.log").write_text("left")
+    said = cli.ok(
+        "build", "-t", "built:1", "--build-arg", "WHO=me", "--label", "a=b", "--target", "base", str(tmp_path)
+    )
+    assert "hello me\n" in said
+    assert "left.log" not in said
+    assert said.endswith("Successfully tagged built:1\n")
+    assert cli.ok("run", "--rm", "built:1", "cat", "/files/kept") == "kept"
+    assert cli.ok("build", "-q", "--target", "base", str(tmp_path)).startswith("sha256:")
+    cli.ok("build", "-f", "-", "-t", "built:2", str(tmp_path), input=b"FROM busybox\nCOPY kept /\n")
+    done = cli("build", "-", input=context({}, "FROM busybox\nRUN exit 9\n"))
+    assert (done.returncode, done.stderr) == (
+        1,
+        b"wherry: The command '/bin/sh -c exit 9' returned a non-zero code: 9\n",
+    )
+    done = cli("build", "/nonexistent")
+    assert (done.returncode, done.stderr) == (
+        1,
+        b"wherry: /nonexistent is no directory: for an archive, give the open file or its bytes\n",
+    )
+    assert cli("build", "git://host/x").stderr.startswith(b"wherry: building from a git repository is not there")
+    cli.ok("rmi", "-f", "built:1", "built:2")

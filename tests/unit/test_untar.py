@@ -473,3 +473,12 @@ def test_owners_are_the_archives_also_below_a_directory_that_gives_its_group(roo
         "other": (5, 6),
         "sub/below": (0, 0),
     }
+
+
+@pytest.mark.parametrize("cut", [700, 701, 900])
+def test_an_archive_may_end_without_the_padding_of_its_last_file(root: Root, cut: int) -> None:
+    """As ``docker build -f -`` sends it, and Go reads it."""
+    whole = archive(("f", {"data": b"x" * 700}))
+    assert root.put(whole[: 512 + cut]) == Extracted(700, 1)
+    with pytest.raises(UntarError, match="unexpected EOF"):
+        root.put(whole[: 512 + 699])

@@ -155,8 +155,7 @@ class TarReader:
     def _skip(self) -> None:
         if self._remaining:
             self.copy(_nothing, self._remaining)
-        if self._padding and len(self.read_exactly(self._padding)) < self._padding:
-            raise TarError("unexpected EOF")
+        self.read_exactly(self._padding)  # an archive may end without it, as Go's own writers leave some
         self._padding = 0
 
     def _header(self) -> bytes | None:
