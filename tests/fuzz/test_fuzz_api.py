@@ -302,3 +302,22 @@ def test_odd_texts_are_not_lost_in_errors(text: str) -> None:
     """An error's text is JSON whatever is in it."""
     decoded = json.loads(api_json.encode({"message": text}))
     assert decoded["message"] == text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+@pytest.mark.parametrize("type_", BODIES, ids=str)
+def test_text_with_nul_is_a_bad_request(type_: Any) -> None:
+    """Wherever it stands in a body that is read."""
+    found = 0
+    for field in msgspec.structs.fields(type_):
+        for value in ("a\0b", ["a\0b"], {"a\0b": "c"}, {"a": "b\0c"}):
+            data = json.dumps({field.encode_name: value})
+            assert "\\u0000" in data
+            with contextlib.suppress(BadRequest):
+                if (decoded := api_json.decode_body(type_, data.encode())) is not None:
+                    assert b"\\u0000" not in api_json.encode(decoded)
+                continue
+            found += 1
+    assert found
+    escaped = b'{"Labels":{"a":"\\\\u0000"}}'  # a backslash and five characters
+    with contextlib.suppress(BadRequest):
+        api_json.decode_body(type_, escaped)

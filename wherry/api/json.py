@@ -72,7 +72,11 @@ def decode_body(type_: type[T], data: bytes) -> T: ...
 @overload
 def decode_body(type_: Any, data: bytes) -> Any: ...
 def decode_body(type_: Any, data: bytes) -> Any:
-    """A request's body as ``type_`` (P5, P6). Raises BadRequest with moby's texts, for an empty body too."""
+    """A request's body as ``type_`` (P5, P6).
+
+    Raises BadRequest with moby's texts, for an empty body too, and for text with NUL in it: whatever it is for, the
+    kernel, the runtime and the monitor would each cut it there.
+    """
     try:
         value = _decoder(type_).decode(data)
     except msgspec.ValidationError:
@@ -83,10 +87,20 @@ def decode_body(type_: Any, data: bytes) -> Any:
         value = _read_as_go(type_, data)
     except RecursionError:
         raise BadRequest(_TOO_DEEP) from None
+    if b"\\u0000" in data and _holds_nul(msgspec.to_builtins(value)):
+        raise BadRequest("invalid JSON: text must not hold the character NUL (\\u0000)")
     refusal = getattr(value, "refusal", None)
     if refusal is not None and (text := refusal()):
         raise BadRequest(text)
     return value
+
+
+def _holds_nul(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, dict):
+        return any(_holds_nul(key) or _holds_nul(item) for key, item in value.items())
+    return isinstance(value, list | tuple) and any(_holds_nul(item) for item in value)
 
 
 @cache

@@ -81,6 +81,8 @@ def _open(view: RootView, target: _Path, container: str) -> int:
 def _path_error(error: OSError, target: _Path, container: str, action: str) -> ApiError:
     if error.errno == errno.ENOENT:
         return NotFound(f"Could not find the file {target.given} in container {container}")
+    if error.errno == errno.ENAMETOOLONG:
+        return BadRequest(f"{action}: the path is too long")
     return ServerError(f"{action} {target.path}: {(error.strerror or str(error)).lower()}")
 
 

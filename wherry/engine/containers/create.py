@@ -6,6 +6,7 @@ There is no process, namespace, address or port before start. A failure at any s
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import time
@@ -147,6 +148,8 @@ def _furnish(containers: Containers, spec: Spec, working_dir: str, volumes: list
                 try:
                     os.close(make_directories(root_fd, clean(os.fsencode(working_dir))))
                 except OSError as error:
+                    if error.errno == errno.ENAMETOOLONG:
+                        raise BadRequest("Cannot mkdir the working directory: its name is too long") from error
                     raise ServerError(f"Cannot mkdir: {working_dir} is not a directory") from error
             for point in volumes:
                 if point.from_config and _is_file(root_fd, point.destination):

@@ -34,6 +34,7 @@ KEPT = 300.0  # seconds that an instance can be inspected after its end
 LAST_WORDS = 300.0  # seconds a client may take to read what is queued once the command has ended
 READY = 10.0  # seconds that a resize waits for the command to run
 
+PATH_MAX = 4095  # bytes of a path that the kernel takes
 BEHIND = 256 * 1024  # bytes queued for a client until its command has to wait
 
 
@@ -69,6 +70,8 @@ def create(containers: Containers, reference: str, config: ExecConfig) -> str:
     container = containers.find(reference)
     _check_running(container, reference)
     detach_keys(config.detach_keys)
+    if len(config.working_dir.encode("utf-8", "replace")) > PATH_MAX:
+        raise BadRequest("the working directory's name is too long")
     containers.spawn(warm_cgroups(), "warming up")  # a start mostly follows at once
     instance = Exec(container, config)
     _forget_old(containers)

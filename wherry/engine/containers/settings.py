@@ -23,6 +23,7 @@ from wherry.api.models.containers import (
 from wherry.engine.containers.limits import check_resources
 from wherry.engine.oci.capabilities import check_capabilities
 from wherry.engine.oci.cgroups import CgroupSetup
+from wherry.engine.oci.limits import NAMES as ULIMITS
 from wherry.engine.oci.seccomp import InvalidProfile, check_profile
 from wherry.engine.oci.signals import parse_signal
 from wherry.engine.oci.spec import MASKED_PATHS, READONLY_PATHS
@@ -107,6 +108,9 @@ def check_host_config(
         raise BadRequest("SHM size can not be less than 0")
     if not -1000 <= host.oom_score_adj <= 1000:
         raise BadRequest(f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]")
+    for ulimit in host.ulimits or []:
+        if ulimit.name.lower() not in ULIMITS:
+            raise BadRequest(f"invalid ulimit type: {ulimit.name[:100]}")
     if host.storage_opt:
         raise BadRequest("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
     if "\0" in host.cgroup_parent:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -138,6 +139,8 @@ class Router:
             return
         if isinstance(error, ApiError):
             status, message = error.status, error.message
+        elif isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            status, message = 400, "a path in the request is too long for the file system"
         else:
             log.error("%s failed", operation.id, exc_info=error)
             status, message = 500, str(error) or type(error).__name__

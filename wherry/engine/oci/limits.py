@@ -28,6 +28,9 @@ _RLIMITS = {
     "stack": resource.RLIMIT_STACK,
     "as": resource.RLIMIT_AS,
 }
+NAMES = frozenset((*_RLIMITS, "locks"))
+"""What a ulimit may be called, whatever its case."""
+
 _UNLIMITED = (1 << 64) - 1
 
 
