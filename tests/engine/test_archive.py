@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -21,6 +22,8 @@ from wherry.engine.containers.archive import clean_path, get_archive, put_archiv
 from wherry.engine.containers.container import MountPoint
 from wherry.engine.containers.export import export
 from wherry.engine.containers.rootview import RootView, running_view, stopped_view
+from wherry.engine.store.overlay import mount_overlay, umount_lazily
+from wherry.engine.store.rootfs import RootfsPaths
 from wherry.wire.pathstat import PathStat
 
 CAPABILITY = bytes.fromhex("0100000200200000000000000000000000000000")
@@ -394,3 +397,81 @@ def test_many_small_files_come_out_fast(view: RootView, root: Path) -> None:
     get_count = len(get(view, "/tmp")[1])
     assert get_count == 2001
     assert time.perf_counter() - started < 5
+
+
+@pytest.fixture
+def layered(tmp_path: Path) -> Iterator[tuple[RootfsPaths, Path]]:
+    """An overlay of two layers below a container's own files."""
+    paths = RootfsPaths(
+        (tmp_path / "top", tmp_path / "low"), tmp_path / "upper", tmp_path / "work", tmp_path / "merged"
+    )
+    for path in (*paths.lower, paths.upper, paths.work, paths.merged):
+        assert path is not None
+        path.mkdir()
+    for name in ("shared", "lower", "again", "hidden"):
+        (paths.lower[1] / name / "deep").mkdir(parents=True)
+        (paths.lower[1] / name / "deep" / "file").write_text("of the layer")
+    (paths.lower[0] / "middle").symlink_to("shared")
+    try:
+        mount_overlay(paths.merged, paths.lower, paths.upper, paths.work)
+    except OSError as error:
+        pytest.skip(f"no overlay here: {error}")
+    try:
+        yield paths, paths.merged
+    finally:
+        umount_lazily(paths.merged)
+
+
+def test_what_only_the_container_has_is_read_where_it_lies(layered: tuple[RootfsPaths, Path]) -> None:
+    paths, merged = layered
+    (merged / "own/below").mkdir(parents=True)
+    (merged / "own/below/file").write_text("own")
+    (merged / "own/link").symlink_to("below/file")
+    os.link(merged / "own/below/file", merged / "own/hard")
+    (merged / "own/moved").write_text("x")
+    os.rename(merged / "lower/deep/file", merged / "own/from the layer")
+    (merged / "shared/new").write_text("beside the layer's")
+    shutil.rmtree(merged / "again")
+    (merged / "again").mkdir()
+    shutil.rmtree(merged / "hidden")
+    (merged / "to own").symlink_to("own/below")
+    with stopped_view(merged, paths=paths) as view, stopped_view(merged) as plain:
+
+        def lies_there(name: str) -> bool:
+            fd = os.open(merged / name, os.O_PATH | os.O_DIRECTORY)
+            try:
+                own = view.own_directory(fd)
+                assert plain.own_directory(fd) is None
+                if own is not None:
+                    os.close(own)
+                return own is not None
+            finally:
+                os.close(fd)
+
+        alone = {
+            name for name in ("own", "own/below", "shared", "shared/deep", "lower", "again", ".") if lies_there(name)
+        }
+        assert alone == {"own", "own/below"}
+        for path in ("/own", "/own/.", "/to own/", "/shared", "/lower", "/again", "/"):
+            both = [get(either, path) for either in (view, plain)]
+            shown = [
+                (found, {n: (m.type, m.mode, m.size, m.mtime, m.linkname, m.uid, m.gid) for n, m in members.items()})
+                for found, members in both
+            ]
+            assert shown[0] == shown[1], path
+        assert "own/from the layer" in get(view, "/own")[1]
+
+
+def test_what_is_mounted_below_a_directory_is_in_its_archive(layered: tuple[RootfsPaths, Path]) -> None:
+    paths, merged = layered
+    (merged / "own/point").mkdir(parents=True)
+    fd = os.open(merged / "own", os.O_PATH | os.O_DIRECTORY)
+    root = os.open(merged, os.O_PATH | os.O_DIRECTORY)
+    with RootView(root, paths=paths, points=["/", "/own/point"]) as view:
+        assert view.own_directory(fd) is None
+        below = os.open(merged / "own/point", os.O_PATH | os.O_DIRECTORY)
+        own = view.own_directory(below)  # nothing below that one
+        assert own is not None
+        os.close(own)
+        os.close(below)
+    os.close(fd)

@@ -146,7 +146,11 @@ def get_archive(view: RootView, path: str, *, container: str) -> tuple[PathStat,
             # The name in the archive is the request's, also where the path ends in a link to the directory.
             name = "." if target.name == "." else target.name
             arguments = tar_arguments(b".", rename=os.fsencode(name), exclude=_pseudo_below(view, fd))
-            directory, fd = fd, -1
+            own = view.own_directory(fd)
+            if own is None:
+                directory, fd = fd, -1
+            else:
+                directory = own
         else:
             arguments = tar_arguments(os.fsencode(target.name))
             parent = posixpath.dirname(target.path)
@@ -163,8 +167,7 @@ def _pseudo_below(view: RootView, fd: int) -> list[bytes]:
     """Mount points at or below the directory that have no content, relative to it."""
     if not view.pseudo:
         return []
-    root = os.readlink(f"/proc/self/fd/{view.fd}").rstrip("/")
-    here = os.readlink(f"/proc/self/fd/{fd}").removeprefix(root).rstrip("/") + "/"
+    here = view.place_of(fd).rstrip("/") + "/"
     return [
         os.fsencode((place + "/").removeprefix(here).rstrip("/"))
         for place in view.pseudo

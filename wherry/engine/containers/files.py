@@ -24,10 +24,12 @@ from wherry.wire.pathstat import PathStat
 async def _view(containers: Containers, container: Container) -> AsyncIterator[RootView]:
     """The container's files as it sees them; a stopped one's root is mounted for the time."""
     read_only = container.host_config.readonly_rootfs
-    run, view = container.run, None
+    run, view, paths = container.run, None, None
+    with suppress(OSError):  # said by whoever needs it
+        paths = containers.parts.rootfs.paths(container.id)
     if run is not None and container.state.pid:
         with suppress(OSError):  # it ends just now
-            view = running_view(run.pid, read_only=read_only)
+            view = running_view(run.pid, read_only=read_only, paths=paths)
     if view is not None:
         with view:
             if container.run is run:
@@ -35,7 +37,7 @@ async def _view(containers: Containers, container: Container) -> AsyncIterator[R
                 return
     names = [point.name for point in container.spec.mounts if point.type == "volume"]
     async with _mounted(containers, container) as merged, containers.parts.volumes.mounted(names):
-        with await in_thread(stopped_view, merged, container.spec.mounts, read_only=read_only) as view:
+        with await in_thread(stopped_view, merged, container.spec.mounts, read_only=read_only, paths=paths) as view:
             yield view
 
 

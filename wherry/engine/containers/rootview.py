@@ -18,6 +18,7 @@ from types import TracebackType
 from wherry.engine import inroot
 from wherry.engine.containers.container import MountPoint
 from wherry.engine.store.overlay import MS_BIND, MS_REC, mount
+from wherry.engine.store.rootfs import RootfsPaths
 
 log = logging.getLogger(__name__)
 
@@ -31,14 +32,26 @@ class RootView:
     """``fd`` is an ``O_PATH`` descriptor of the container's root; close the view when done.
 
     ``pseudo`` are the mount points of what is no content (``/proc`` and the like). ``read_only``: the root filesystem
-    must not be written, whatever its mount says.
+    must not be written, whatever its mount says. ``paths``: where the root filesystem itself lies, and ``points`` all
+    mount points in it.
     """
 
-    def __init__(self, fd: int, *, pseudo: Sequence[str] = (), read_only: bool = False, namespace: int = -1) -> None:
+    def __init__(
+        self,
+        fd: int,
+        *,
+        pseudo: Sequence[str] = (),
+        read_only: bool = False,
+        namespace: int = -1,
+        paths: RootfsPaths | None = None,
+        points: Sequence[str] = (),
+    ) -> None:
         self.fd = fd
         self.pseudo = list(pseudo)
         self.read_only = read_only
         self._namespace = namespace
+        self._paths = paths
+        self._points = points
 
     def close(self) -> None:
         for fd in (self.fd, self._namespace):
@@ -52,6 +65,33 @@ class RootView:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
+    def place_of(self, fd: int) -> str:
+        """Where the directory ``fd`` is, as the container names it. Raises ``OSError``."""
+        root = os.readlink(f"/proc/self/fd/{self.fd}").rstrip("/")
+        return os.readlink(f"/proc/self/fd/{fd}").removeprefix(root) or "/"
+
+    def own_directory(self, fd: int) -> int | None:
+        """The directory ``fd`` where it lies, if that is the container's upper directory alone; for reading only.
+
+        Nothing below may come from a layer or another mount: then both are the same files, and reading them there
+        spares the kernel the overlay's work, a third of the time of many small files.
+        """
+        if self._paths is None or self._paths.upper is None:
+            return None
+        try:
+            place = self.place_of(fd)
+            if _mount_id(fd) != _mount_id(self.fd) or any(p.startswith(place.rstrip("/") + "/") for p in self._points):
+                return None
+            if any(_has(layer, place) for layer in self._paths.lower):
+                return None
+            own = _open_below(self._paths.upper, place, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
+            if os.fstat(own).st_ino == os.fstat(fd).st_ino:
+                return own
+            os.close(own)
+        except OSError:
+            pass
+        return None
+
     def refuse_writing(self, fd: int) -> str | None:
         """Why nothing may be written at ``fd``, a descriptor below this root; None when it may be (ARC5)."""
         in_root = _mount_id(fd) == _mount_id(self.fd)
@@ -62,7 +102,7 @@ class RootView:
         return None
 
 
-def running_view(pid: int, *, read_only: bool = False) -> RootView:
+def running_view(pid: int, *, read_only: bool = False, paths: RootfsPaths | None = None) -> RootView:
     """The files of the container whose first process is ``pid``. Raises ``OSError`` when it is gone.
 
     The caller makes sure that the pid is still the container's after this returns.
@@ -72,7 +112,10 @@ def running_view(pid: int, *, read_only: bool = False) -> RootView:
     try:
         # With the namespace the volumes stay where they are when the container ends meanwhile.
         namespace = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-        return RootView(fd, pseudo=_pseudo_mounts(pid), read_only=read_only, namespace=namespace)
+        points = _mounts(pid)
+        pseudo = [place for place, kind in points if _is_pseudo(place, kind)]
+        everywhere = [place for place, _ in points]
+        return RootView(fd, pseudo=pseudo, read_only=read_only, namespace=namespace, paths=paths, points=everywhere)
     except BaseException:
         os.close(fd)
         if namespace >= 0:
@@ -80,7 +123,9 @@ def running_view(pid: int, *, read_only: bool = False) -> RootView:
         raise
 
 
-def stopped_view(merged: Path, mounts: Sequence[MountPoint] = (), *, read_only: bool = False) -> RootView:
+def stopped_view(
+    merged: Path, mounts: Sequence[MountPoint] = (), *, read_only: bool = False, paths: RootfsPaths | None = None
+) -> RootView:
     """The files of a container that does not run: ``merged`` is its mounted root and must stay mounted.
 
     Binds and volumes are where the container would see them; mount points that are missing are made. A mount whose
@@ -88,7 +133,7 @@ def stopped_view(merged: Path, mounts: Sequence[MountPoint] = (), *, read_only: 
     """
     points = [point for point in mounts if point.type in ("bind", "volume") and point.source]
     if not points:
-        return RootView(os.open(merged, inroot.PARENT | os.O_CLOEXEC), read_only=read_only)
+        return RootView(os.open(merged, inroot.PARENT | os.O_CLOEXEC), read_only=read_only, paths=paths)
     result: list[RootView] = []
     failure: list[BaseException] = []
 
@@ -173,16 +218,35 @@ def _mount_id(fd: int) -> int:
     raise OSError(errno.EINVAL, "no mount id")
 
 
-def _pseudo_mounts(pid: int) -> list[str]:
+def _open_below(directory: Path, place: str, flags: int) -> int:
+    root = os.open(directory, inroot.PARENT | os.O_CLOEXEC)
+    try:
+        return inroot.open_in_root(root, place, flags)
+    finally:
+        os.close(root)
+
+
+def _has(layer: Path, place: str) -> bool:
+    """Whether anything of this name lies in a layer, a whiteout too."""
+    try:
+        os.close(_open_below(layer, place, os.O_PATH | os.O_NOFOLLOW))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def _mounts(pid: int) -> list[tuple[str, str]]:
+    """Mount points and the types of their file systems, as the process sees them."""
     found = []
     with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         for line in file:
             fields, _, rest = line.partition(" - ")
-            place = _unescape(fields.split(" ")[4])
-            kind = rest.split(" ", 1)[0]
-            if kind in _PSEUDO or place in _PSEUDO_PLACES or place.startswith(tuple(f"{p}/" for p in _PSEUDO_PLACES)):
-                found.append(place)
+            found.append((_unescape(fields.split(" ")[4]), rest.split(" ", 1)[0]))
     return found
+
+
+def _is_pseudo(place: str, kind: str) -> bool:
+    return kind in _PSEUDO or place in _PSEUDO_PLACES or place.startswith(tuple(f"{p}/" for p in _PSEUDO_PLACES))
 
 
 def _unescape(text: str) -> str:
