@@ -79,6 +79,32 @@ def test_where_ports_are_published_that_name_no_address(tidy: Engine) -> None:
         engine.connect_tcp(gateway, local)
 
 
+def test_a_network_that_follows_a_configuration(tidy: Engine) -> None:
+    engine = tidy
+    options, labels = {f"{PREFIX}driver.mtu": "1400"}, {"a": "b"}
+    pool = {"Subnet": "10.218.0.0/24"}
+    make(engine, "settings", ConfigOnly=True, IPAM={"Config": [pool]}, Labels=labels, Options=options)
+    shown = engine.http.get("/networks/settings").json
+    assert (shown["ConfigOnly"], shown["Driver"], shown["IPAM"]["Config"]) == (True, "null", [pool])
+    make(engine, "own", ConfigFrom={"Network": "settings"}, Internal=True)
+    shown = engine.http.get("/networks/own").json
+    assert (shown["ConfigFrom"], shown["ConfigOnly"]) == ({"Network": "settings"}, False)
+    assert (shown["IPAM"]["Config"], shown["Labels"], shown["Options"]) == ([pool], labels, options)
+    assert (shown["Internal"], shown["Driver"]) == (True, "bridge")
+    container = engine.run_idle(**on("own"))
+    assert engine.exec(container, "cat", "/sys/class/net/eth0/mtu")[1] == b"1400\n"
+    answer = engine.http.post("/networks/create", json={"Name": "two", "ConfigFrom": {"Network": "settings"}})
+    assert (answer.status, answer.message) == (403, "Pool overlaps with other one on this address space")
+    answer = engine.http.post("/networks/settings/connect", json={"Container": engine.run_idle()})
+    assert (answer.status, answer.message) == (403, "cannot create endpoint on configuration-only network")
+    answer = engine.http.delete("/networks/settings")
+    assert answer.status == 403
+    assert answer.message == 'error while removing network: configuration network "settings" is in use'
+    engine.remove_all()
+    assert engine.http.post("/networks/prune").json == {"NetworksDeleted": ["own"]}, "settings hold nothing"
+    assert engine.http.delete("/networks/settings").status == 204
+
+
 def test_udp_and_tcp_of_a_number_are_two_ports(tidy: Engine) -> None:
     engine = tidy
     port = str(free_port())

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from wherry.api.errors import ApiError, BadRequest, Forbidden, NotFound, NotImplementedYet, Unavailable
+from wherry.api.errors import ApiError, BadRequest, Forbidden, NotFound, Unavailable
 from wherry.api.models.networks import IPAM, ConfigReference, IPAMConfig, NetworkCreateRequest
 from wherry.engine.networks.definition import define
 from wherry.engine.networks.records import NetworkRecord, Pool6
@@ -88,8 +88,11 @@ def test_ipv6() -> None:
         ({"driver": "macvlan"}, NotFound, 'plugin "macvlan" not found'),
         ({"driver": "overlay"}, Unavailable, "not a swarm manager"),
         ({"scope": "swarm"}, Unavailable, "not a swarm manager"),
-        ({"config_only": True}, NotImplementedYet, "give the settings directly"),
-        ({"config_from": ConfigReference(network="x")}, NotImplementedYet, "give the settings directly"),
+        ({"config_only": True, "internal": True}, Forbidden, "can only contain network specific fields"),
+        ({"config_only": True, "config_from": ConfigReference(network="x")}, Forbidden, "cannot depend on another"),
+        ({"config_from": ConfigReference(network="x")}, NotFound, 'configuration network "x" does not exist'),
+        ({"config_from": ConfigReference(network="x"), "labels": {"a": ""}}, Forbidden, "user specified configurations"),
+        ({"config_from": ConfigReference(network="x"), "options": {"a": ""}}, Forbidden, "network driver options"),
         ({"ipam": IPAM(driver="dhcp")}, NotFound, 'plugin "dhcp" not found'),
         (pool(subnet="10.9.0.0"), BadRequest, "invalid subnet 10.9.0.0: invalid CIDR block notation"),
         (pool(subnet="10.9.0.1/24"), BadRequest, "invalid subnet 10.9.0.1/24: it should be 10.9.0.0/24"),

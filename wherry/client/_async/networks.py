@@ -36,13 +36,17 @@ class AsyncNetworks(AsyncGroup):
         internal: bool = False,
         attachable: bool = False,
         ingress: bool = False,
+        scope: str = "",
+        config_only: bool = False,
+        config_from: str = "",
         check_duplicate: bool = True,
         ipam: models.IPAM | None = None,
         enable_ipv6: bool = False,
         options: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
     ) -> models.NetworkCreateResponse:
-        """Make a network (NetworkCreate). ``driver``: bridge if empty. Raises ``Conflict`` for a name that is taken.
+        """Make a network (NetworkCreate). ``driver``: bridge if empty. ``config_only``: no network, but settings that others
+        have who name it in ``config_from``. Raises ``Conflict`` for a name that is taken, ``BadRequest``, ``Forbidden``.
 
         network = await docker.networks.create("backend", labels={"app": "shop"})
         """
@@ -53,6 +57,9 @@ class AsyncNetworks(AsyncGroup):
             internal=internal,
             attachable=attachable,
             ingress=ingress,
+            scope=scope,
+            config_only=config_only,
+            config_from=models.ConfigReference(network=config_from) if config_from else None,
             ipam=ipam,
             enable_ipv6=enable_ipv6,
             options=None if options is None else dict(options),
@@ -66,12 +73,15 @@ class AsyncNetworks(AsyncGroup):
         await self._call(ops.NetworkDelete, {"id": id})
 
     async def connect(self, id: str, container: str, *, endpoint_config: models.EndpointSettings | None = None) -> None:
-        """Connect a container to a network (NetworkConnect)."""
+        """Connect a container, running or not, to a network (NetworkConnect).
+
+        ``endpoint_config``: addresses, aliases, links. Raises ``NotFound``, ``Forbidden``, ``BadRequest``.
+        """
         body = models.NetworkConnectRequest(container=container, endpoint_config=endpoint_config)
         await self._call(ops.NetworkConnect, {"id": id}, body=body)
 
     async def disconnect(self, id: str, container: str, *, force: bool = False) -> None:
-        """Take a container off a network (NetworkDisconnect)."""
+        """Take a container off a network (NetworkDisconnect). Raises ``NotFound``, ``ServerError`` if it is not in it."""
         body = models.NetworkDisconnectRequest(container=container, force=force)
         await self._call(ops.NetworkDisconnect, {"id": id}, body=body)
 

@@ -37,13 +37,17 @@ class Networks(Group):
         internal: bool = False,
         attachable: bool = False,
         ingress: bool = False,
+        scope: str = "",
+        config_only: bool = False,
+        config_from: str = "",
         check_duplicate: bool = True,
         ipam: models.IPAM | None = None,
         enable_ipv6: bool = False,
         options: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
     ) -> models.NetworkCreateResponse:
-        """Make a network (NetworkCreate). ``driver``: bridge if empty. Raises ``Conflict`` for a name that is taken.
+        """Make a network (NetworkCreate). ``driver``: bridge if empty. ``config_only``: no network, but settings that others
+        have who name it in ``config_from``. Raises ``Conflict`` for a name that is taken, ``BadRequest``, ``Forbidden``.
 
         network = docker.networks.create("backend", labels={"app": "shop"})
         """
@@ -54,6 +58,9 @@ class Networks(Group):
             internal=internal,
             attachable=attachable,
             ingress=ingress,
+            scope=scope,
+            config_only=config_only,
+            config_from=models.ConfigReference(network=config_from) if config_from else None,
             ipam=ipam,
             enable_ipv6=enable_ipv6,
             options=None if options is None else dict(options),
@@ -67,12 +74,15 @@ class Networks(Group):
         self._call(ops.NetworkDelete, {"id": id})
 
     def connect(self, id: str, container: str, *, endpoint_config: models.EndpointSettings | None = None) -> None:
-        """Connect a container to a network (NetworkConnect)."""
+        """Connect a container, running or not, to a network (NetworkConnect).
+
+        ``endpoint_config``: addresses, aliases, links. Raises ``NotFound``, ``Forbidden``, ``BadRequest``.
+        """
         body = models.NetworkConnectRequest(container=container, endpoint_config=endpoint_config)
         self._call(ops.NetworkConnect, {"id": id}, body=body)
 
     def disconnect(self, id: str, container: str, *, force: bool = False) -> None:
-        """Take a container off a network (NetworkDisconnect)."""
+        """Take a container off a network (NetworkDisconnect). Raises ``NotFound``, ``ServerError`` if it is not in it."""
         body = models.NetworkDisconnectRequest(container=container, force=force)
         self._call(ops.NetworkDisconnect, {"id": id}, body=body)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 
-from wherry.api.errors import BadRequest, Conflict, NotFound, ServerError
+from wherry.api.errors import BadRequest, Conflict, Forbidden, NotFound, ServerError
 from wherry.api.models.networks import EndpointSettings, NetworkConnectRequest, NetworkDisconnectRequest
 from wherry.engine.containers.container import Container
 from wherry.engine.containers.create import rewrite_description
@@ -127,6 +127,8 @@ def _check_state(containers: Containers, container: Container) -> None:
 
 
 def _check_company(containers: Containers, container: Container, network: NetworkRecord) -> None:
+    if network.config_only:
+        raise Forbidden("cannot create endpoint on configuration-only network")
     if (network.driver == HOST) != (container.host_config.network_mode == "host"):
         raise BadRequest(_HOST)
     for name in container.spec.networks:

@@ -66,7 +66,7 @@ class Catalog:
 
     def subnets(self, but: NetworkRecord | None = None) -> Sequence[Subnet]:
         """The subnets of all networks but one."""
-        others = [record for record in self.networks.values() if record is not but]
+        others = [record for record in self.networks.values() if record is not but and not record.config_only]
         found: list[Subnet] = [record.network for record in others if record.subnet]
         return found + [record.six.network for record in others if record.six]
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Network, ip_address, ip_network
 
 from msgspec import UNSET
@@ -20,6 +21,8 @@ _ICC = "com.docker.network.bridge.enable_icc"
 _MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
 _HOST_BINDING = "com.docker.network.bridge.host_binding_ipv4"
 _MTU = "com.docker.network.driver.mtu"
+# what a network has from the configuration-only one that it follows
+_OF_CONFIGURATIONS = "labels subnet subnet_given gateway_address ip_range auxiliary ipam_options ipv6 pool6".split()
 _INTERFACE = re.compile(r"[^\s/:\x00-\x1f]+\Z")
 _TRUE = ("1", "t", "T", "TRUE", "true", "True")
 _FALSE = ("0", "f", "F", "FALSE", "false", "False")
@@ -39,11 +42,15 @@ def define(request: NetworkCreateRequest, id: str, created: int, others: Iterabl
     if any(ord(letter) < 32 for letter in name) or "/" in name or len(name) > 255:
         raise BadRequest(f"invalid name: {name!r}")
     _check_kind(request)
-    options = request.options or {}
+    others = list(others)
+    source = _source(request, others)
+    options = (source.options if source else request.options) or {}
     record = NetworkRecord(
         id=id,
         name=name,
-        driver=BRIDGE,
+        driver=NULL if request.config_only else BRIDGE,
+        config_only=request.config_only,
+        config_from=source.name if source else "",
         created=created,
         labels=dict(request.labels or {}),
         options=dict(options),
@@ -58,11 +65,43 @@ def define(request: NetworkCreateRequest, id: str, created: int, others: Iterabl
         pending=True,
     )
     _addresses(record, request.ipam or IPAM())
-    _check_conflicts(record, others)
+    if source is not None:
+        for field in _OF_CONFIGURATIONS:
+            setattr(record, field, copy.copy(getattr(source, field)))
+    if not record.config_only:
+        _check_conflicts(record, others)
     return record
 
 
+def _source(request: NetworkCreateRequest, others: Sequence[NetworkRecord]) -> NetworkRecord | None:
+    """The configuration-only network that is to be followed, None for a network of its own settings."""
+    wanted = request.config_from.network if request.config_from is not None else ""
+    if request.config_only:
+        if request.internal or request.attachable or request.ingress or request.scope:
+            raise Forbidden(
+                "configuration network can only contain network specific fields. Network operator fields like "
+                "[ ingress | internal | attachable | scope ] are not supported."
+            )
+        if wanted:
+            raise Forbidden("a configuration network cannot depend on another configuration network")
+    if not wanted:
+        return None
+    ipam = request.ipam or IPAM()
+    if request.labels or request.enable_ipv6 or ipam.config or ipam.options or ipam.driver not in ("", "default"):
+        raise Forbidden(
+            "user specified configurations are not supported if the network depends on a configuration network"
+        )
+    if request.options:
+        raise Forbidden("network driver options are not supported if the network depends on a configuration network")
+    for other in others:
+        if other.config_only and other.name == wanted and not other.pending:
+            return other
+    raise NotFound(f'configuration network "{wanted}" does not exist')
+
+
 def _check_kind(request: NetworkCreateRequest) -> None:
+    if request.config_only:
+        return  # a driver is named by the network that follows it
     driver = request.driver or BRIDGE
     if driver in (HOST, NULL):
         raise Forbidden(f'only one instance of "{driver}" network is allowed')
@@ -75,10 +114,6 @@ def _check_kind(request: NetworkCreateRequest) -> None:
         raise NotFound(f'plugin "{driver}" not found')
     if request.scope not in ("", "local"):
         raise BadRequest(f"invalid scope: {request.scope}")
-    if request.config_only or (request.config_from is not None and request.config_from.network):
-        raise NotImplementedYet(
-            "networks made from a configuration of another are not there: give the settings directly"
-        )
     if request.enable_ipv4 is False:
         raise NotImplementedYet("networks without IPv4 are not there yet")
 
@@ -201,6 +236,8 @@ def _member(text: str, subnet: Subnet, what: str) -> Address:
 
 def _check_conflicts(record: NetworkRecord, others: Iterable[NetworkRecord]) -> None:
     for other in others:
+        if other.config_only:
+            continue
         if (record.subnet and other.subnet and record.network.overlaps(other.network)) or (
             record.six and other.six and record.six.network.overlaps(other.six.network)
         ):

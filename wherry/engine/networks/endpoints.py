@@ -80,6 +80,8 @@ class Endpoints:
         servers: Sequence[str],
         running: bool,
     ) -> Endpoint:
+        if network.config_only:
+            raise Forbidden("cannot create endpoint on configuration-only network")
         path = sandbox or self._sandbox(container)
         siblings = self._catalog.of(container)
         if any(record.network == network.id for record in siblings):

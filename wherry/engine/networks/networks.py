@@ -199,12 +199,16 @@ class Networks:
         Raises as ``define`` does, ``Conflict`` for a name that is taken, ``ServerError`` for what the machine refuses.
         """
         record = define(request, secrets.token_hex(32), time.time_ns(), self._catalog.networks.values())
-        record.bridge = record.bridge or self._bridge_name(record)
+        if record.config_only:
+            record.pending = False
+        else:
+            record.bridge = record.bridge or self._bridge_name(record)
         try:
             self._catalog.save_network(record)
         except NameTaken:
             raise Conflict(f"network with name {record.name} already exists") from None
-        await netns.to_the_end(self._create(record))
+        if not record.config_only:
+            await netns.to_the_end(self._create(record))
         self._emit("create", record)
         return record
 
@@ -248,6 +252,12 @@ class Networks:
             raise Forbidden(f"{record.name} is a pre-defined network and cannot be removed")
         if self._catalog.within(record):
             raise Forbidden(f"error while removing network: network {record.name} id {record.id} has active endpoints")
+        if record.config_only:
+            if any(other.config_from == record.name for other in self._catalog.networks.values()):
+                raise Forbidden(f'error while removing network: configuration network "{record.name}" is in use')
+            self._catalog.forget_network(record)
+            self._emit("destroy", record)
+            return
         record.pending = True
         self._catalog.save_network(record)
         await netns.to_the_end(self._remove(record))
@@ -287,7 +297,12 @@ class Networks:
         removed = []
         try:
             for record in self._catalog.visible():
-                if record.default or self._catalog.within(record) or not match_labels(record.labels, filters):
+                if (
+                    record.default
+                    or record.config_only
+                    or self._catalog.within(record)
+                    or not match_labels(record.labels, filters)
+                ):
                     continue
                 if before is not None and record.created > before:
                     continue

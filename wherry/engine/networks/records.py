@@ -62,6 +62,8 @@ class NetworkRecord(msgspec.Struct, kw_only=True):
     icc: bool = True  # containers reach one another
     masquerade: bool = True
     mtu: int = 0  # 0: that of the way out
+    config_only: bool = False  # settings for others to follow, and no network
+    config_from: str = ""  # the name of the one that it follows
     pending: bool = False
 
     @property

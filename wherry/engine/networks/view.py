@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from msgspec import UNSET
 
 from wherry.api.errors import BadRequest
-from wherry.api.models.networks import IPAM, IPAMConfig, Network, NetworkContainer
+from wherry.api.models.networks import IPAM, ConfigReference, IPAMConfig, Network, NetworkContainer
 from wherry.engine.networks.records import BRIDGE, EndpointRecord, NetworkRecord, Pool6
 from wherry.engine.regexp import Patterns
 
@@ -31,7 +31,7 @@ def describe(
     names = container_names or {}
     pools = []
     options = {}
-    if record.driver == BRIDGE:
+    if record.driver == BRIDGE or record.config_only:
         if record.subnet:
             pools.append(_pool(record, record.subnet_given, record.gateway_address, str(record.gateway.ip)))
         if record.pool6:
@@ -58,6 +58,8 @@ def describe(
         enable_ipv6=record.ipv6,
         internal=record.internal,
         attachable=record.attachable,
+        config_from=ConfigReference(network=record.config_from),
+        config_only=record.config_only,
         ipam=IPAM(driver="default", options=record.ipam_options, config=pools),
         containers={
             endpoint.container: NetworkContainer(
