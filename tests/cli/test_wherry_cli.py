@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -92,6 +94,95 @@ def test_life(cli: Wherry) -> None:
     assert cli.ok("wait", "after") == "137\n"
     assert cli.ok("rm", "after") == "after\n"
     assert cli("rm", "after").returncode == 1
+
+
+def test_create_start_and_what_shows_of_a_container(cli: Wherry, tmp_path: Path) -> None:
+    options = ["--name", "made", "-p", "127.0.0.1::80", "--ulimit", "nofile=100:200", "--restart", "on-failure:3"]
+    options += ["--shm-size", "8m", "--log-opt", "max-size=1m", "--init", "--add-host", "a.test:10.1.2.3", "-l", "a=b"]
+    (tmp_path / "env").write_text("# a comment\nFROM_FILE=1\n")
+    options += ["--env-file", str(tmp_path / "env"), "--expose", "9000"]
+    id = cli.ok("create", *options, "busybox", "sh", "-c", "ulimit -n; echo $FROM_FILE; sleep 1000").strip()
+    form = "{{.State.Status}} {{.HostConfig.RestartPolicy.MaximumRetryCount}} {{json .HostConfig.LogConfig.Config}}"
+    assert cli.ok("inspect", "-f", form, "made") == 'created 3 {"max-size": "1m"}\n'
+    assert cli.ok("start", "made") == "made\n"
+    eventually(lambda: cli.ok("logs", "made") == "100\n1\n")
+    assert cli.ok("ps", "--format", "{{.ID}} {{.Names}} {{.State}}", "-f", "name=made") == f"{id[:12]} made running\n"
+    assert json.loads(cli.ok("ps", "-l", "--format", "json"))["Labels"] == "a=b"
+    assert (cli.ok("ps", "-q", "--no-trunc"), "SIZE" in cli.ok("ps", "-s")) == (f"{id}\n", True)
+    port = cli.ok("port", "made", "80").strip()
+    assert port.startswith("127.0.0.1:")
+    assert cli.ok("port", "made") == f"80/tcp -> {port}\n"
+    assert cli.ok("top", "made", "-o", "pid,comm").split()[:2] == ["PID", "COMMAND"]
+    assert "sleep 1000" in cli.ok("top", "made")
+    cli.ok("exec", "made", "touch", "/made")
+    assert "A /made\n" in cli.ok("diff", "made")
+    cli.ok("export", "-o", str(tmp_path / "made.tar"), "made")
+    with tarfile.open(tmp_path / "made.tar") as tar:
+        assert "made" in tar.getnames()
+    assert list(tmp_path.glob("*.part")) == []
+    assert cli.ok("update", "-m", "64m", "--memory-swap", "-1", "--cpus", "0.5", "--restart", "no", "made") == "made\n"
+    assert cli.ok("inspect", "-f", "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}}", "made") == "67108864 500000000\n"
+    assert (cli.ok("pause", "made"), cli.ok("ps", "--format", "{{.State}}")) == ("made\n", "paused\n")
+    cli.ok("unpause", "made")
+    cli.ok("stop", "-s", "KILL", "made")
+    assert cli.ok("stats", "--no-stream", "-a").split()[-1] == "0"
+    assert cli.ok("container", "prune").strip() == id
+    assert cli.ok("container", "ls", "-a", "-q") == ""
+
+
+def test_logs_by_time(cli: Wherry) -> None:
+    cli.ok("run", "-d", "--name", "told", "busybox", "sh", "-c", "seq 1 3")
+    cli.ok("wait", "told")
+    assert cli.ok("logs", "--since", "10m", "-n", "2", "told") == "2\n3\n"
+    assert cli.ok("logs", "--until", "10m", "told") == ""
+    assert cli.ok("logs", "--since", "2020-01-01", "--until", "2099-01-01T00:00:00Z", "told") == "1\n2\n3\n"
+    stamped = cli.ok("logs", "-t", "told").splitlines()[0]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z 1", stamped)
+    for option, words in (("--since=yesterday", b"is no time"), ("--tail=few", b"neither a number nor all")):
+        done = cli("logs", option, "told")
+        assert (done.returncode, words in done.stderr) == (2, True), done
+
+
+def test_attach(cli: Wherry) -> None:
+    script = "read line; echo got $line; exit 4"
+    cli.ok("create", "-i", "--name", "talker", "busybox", "sh", "-c", script)
+    assert b"wherry start -a talker" in cli("attach", "talker").stderr
+    done = cli("start", "-ai", "talker", input=b"hello\n")
+    assert (done.returncode, done.stdout) == (4, b"got hello\n")
+    cli.ok("start", "talker")
+    done = cli("attach", "talker", input=b"again\n")
+    assert (done.returncode, done.stdout) == (4, b"got again\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("run", "--nonsense", "busybox"), "No such option"),
+        (("ps", "--format", "{{.Nope}}"), "no field 'Nope'; there are ID, Names"),
+        (("ps", "--format", "{{if .ID}}x{{end}}"), "only fields can be picked"),
+        (("inspect", "-f", "{{.State.Nope}}", "one"), "nothing at .State.Nope: no 'Nope'"),
+        (("update", "one"), "nothing to change"),
+        (("update", "-m", "much", "one"), "'much' is no size"),
+        (("run", "--restart", "on-failure:x", "busybox"), "is no restart policy"),
+        (("run", "--ulimit", "nofile", "busybox"), "is no limit; write nofile=1024:2048"),
+        (("start", "-a", "one", "two"), "one container at a time"),
+        (("ps", "-f", "name"), "is no filter; write key=value"),
+    ],
+)
+def test_mistakes_are_said(cli: Wherry, arguments: tuple[str, ...], words: str) -> None:
+    cli.ok("create", "--name", "one", "busybox", "true")
+    done = cli(*arguments)
+    # an option's text may be broken over lines, in a terminal's width
+    assert (done.returncode, words in " ".join(done.stderr.decode().split())) == (2, True), done
+
+
+def test_every_container_command_is_there(cli: Wherry) -> None:
+    wanted = (
+        "attach commit cp create diff exec export inspect kill logs ls pause port prune ps rename restart rm run start"
+    )
+    help = cli.ok("container", "--help")
+    for name in (wanted + " stats stop top unpause update wait").split():
+        assert f"\n  {name} " in help, name
 
 
 def test_cp(cli: Wherry, tmp_path: Path) -> None:

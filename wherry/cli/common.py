@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
+import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
+    from wherry.api.models.host import RestartPolicy
     from wherry.client._sync.client import Client
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -98,16 +100,71 @@ def parse_size(text: str | None) -> int | None:
     >>> parse_size("64m")
     67108864
     """
-    if text is None:
-        return None
-    units = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-    lowered = text.lower().removesuffix("b") or text
+    from wherry.client.arguments import size_in_bytes
+
     try:
-        if lowered[-1] in units:
-            return int(float(lowered[:-1]) * units[lowered[-1]])
-        return int(lowered)
-    except ValueError:
-        raise click.BadParameter(f"{text!r} is no size; write 64m or 1g") from None
+        return None if text is None else size_in_bytes(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def parse_policy(text: str) -> RestartPolicy:
+    """``on-failure:3`` as the API has it."""
+    from wherry.client.arguments import restart_policy_of
+
+    try:
+        return restart_policy_of(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--restart") from None
+
+
+_FIELD = re.compile(r"\{\{\s*(json )?\s*\.([\w.]*)\s*\}\}")
+
+
+def formatted(row: Mapping[str, str], form: str) -> str:
+    """A row by docker's templates, as far as they are fields: ``{{.Names}} {{.Status}}``; ``json`` for all of it.
+
+    >>> formatted({"ID": "1", "Names": "web"}, "{{.Names}}: {{.ID}}")
+    'web: 1'
+    """
+    import json
+
+    if form == "json":
+        return json.dumps(row, ensure_ascii=False)
+
+    def field(found: re.Match[str]) -> str:
+        if found[2] not in row:
+            raise click.BadParameter(f"no field {found[2]!r}; there are {', '.join(row)}", param_hint="--format")
+        return json.dumps(row[found[2]]) if found[1] else row[found[2]]
+
+    return _checked(_FIELD.sub(field, form.removeprefix("table ").replace("\\t", "\t")))
+
+
+def picked(value: Any, form: str) -> str:
+    """What a template such as ``{{.State.Status}}`` or ``{{json .Config}}`` picks from a JSON value.
+
+    >>> picked({"State": {"Running": True}}, "runs: {{.State.Running}}")
+    'runs: true'
+    """
+    import json
+
+    def field(found: re.Match[str]) -> str:
+        at = value
+        for name in filter(None, found[2].split(".")):
+            if not isinstance(at, dict) or name not in at:
+                raise click.BadParameter(f"nothing at .{found[2]}: no {name!r}", param_hint="--format")
+            at = at[name]
+        return at if isinstance(at, str) and not found[1] else json.dumps(at, ensure_ascii=False)
+
+    return _checked(_FIELD.sub(field, form))
+
+
+def _checked(text: str) -> str:
+    if "{{" in text:
+        raise click.BadParameter(
+            "only fields can be picked: {{.Name}}, {{.One.Within}} or {{json .Field}}", param_hint="--format"
+        )
+    return text
 
 
 def pairs_from(texts: Sequence[str]) -> dict[str, str]:

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from wherry.cli.common import age_text, each, fail, filters_from, size_text, table, with_client
+from wherry.cli.common import (
+    age_text,
+    each,
+    filters_from,
+    formatted,
+    parse_policy,
+    parse_size,
+    size_text,
+    table,
+    with_client,
+)
 
 if TYPE_CHECKING:
+    from wherry.api.models.containers import ContainerSummary
     from wherry.client._sync.client import Client
 
 NAMES = click.argument("containers", nargs=-1, required=True)
@@ -17,29 +29,65 @@ NAMES = click.argument("containers", nargs=-1, required=True)
 
 @click.command("ps")
 @click.option("-a", "--all", "everything", is_flag=True, help="Also those that do not run.")
-@click.option("-q", "--quiet", is_flag=True, help="Ids alone.")
 @click.option("-f", "--filter", "filters", multiple=True, metavar="KEY=VALUE")
+@click.option("-l", "--latest", is_flag=True, help="The newest alone, running or not.")
+@click.option("-n", "--last", type=int, metavar="NUMBER", help="So many of the newest, running or not.")
+@click.option("-q", "--quiet", is_flag=True, help="Ids alone.")
+@click.option("-s", "--size", is_flag=True, help="With the bytes they use.")
+@click.option("--no-trunc", "whole", is_flag=True, help="Whole ids and commands.")
+@click.option("--format", "form", metavar="json|TEMPLATE", help="Such as '{{.Names}} {{.Status}}'.")
 @with_client
-def ps_command(client: Client, everything: bool, quiet: bool, filters: tuple[str, ...]) -> None:
+def ps_command(client: Client, everything: bool, filters: tuple[str, ...], **given: Any) -> None:
     """List containers, newest first."""
-    found = client.containers.list(all=everything or None, filters=filters_from(filters))
-    if quiet:
+    from wherry.api.models.containers import ContainerSummary
+
+    if given["form"] is not None:
+        formatted(
+            row_of(ContainerSummary(), whole=True), given["form"]
+        )  # a mistake is said also where nothing is listed
+    found = client.containers.list(
+        all=everything or None,
+        limit=1 if given["latest"] else given["last"],
+        size=given["size"] or None,
+        filters=filters_from(filters),
+    )
+    if given["quiet"]:
         for container in found:
-            click.echo(container.id[:12])
+            click.echo(container.id if given["whole"] else container.id[:12])
         return
-    rows = [
-        (
-            container.id[:12],
-            container.image,
-            container.command if len(container.command) <= 30 else container.command[:29] + "…",
-            age_text(container.created),
-            container.status,
-            ", ".join(ports_text(container.ports or [])),
-            ", ".join(name.lstrip("/") for name in container.names or []),
-        )
-        for container in found
-    ]
-    table(("CONTAINER", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"), rows)
+    rows = [row_of(container, whole=given["whole"]) for container in found]
+    if given["form"] is not None:
+        for row in rows:
+            click.echo(formatted(row, given["form"]))
+        return
+    columns = ["ID", "Image", "Command", "CreatedAgo", "Status", "Ports", "Names"] + ["Size"] * given["size"]
+    titles = ["CONTAINER" if name == "ID" else name.removesuffix("Ago").upper() for name in columns]
+    table(titles, [[row[name] for name in columns] for row in rows])
+
+
+def row_of(container: ContainerSummary, *, whole: bool) -> dict[str, str]:
+    """What ``ps --format`` knows of a container, by docker's names."""
+    command = container.command
+    settings = container.network_settings
+    row = {
+        "ID": container.id if whole else container.id[:12],
+        "Names": ",".join(name.lstrip("/") for name in container.names or []),
+        "Image": container.image,
+        "Command": command if whole or len(command) <= 30 else command[:29] + "…",
+        "CreatedAt": datetime.fromtimestamp(container.created, UTC).strftime("%Y-%m-%d %H:%M:%S +0000 UTC"),
+        "CreatedAgo": age_text(container.created),
+        "Status": container.status,
+        "State": container.state,
+        "Ports": ", ".join(ports_text(container.ports or [])),
+        "Labels": ",".join(f"{key}={value}" for key, value in (container.labels or {}).items()),
+        "Networks": ",".join((settings.networks if settings else None) or ()),
+        "Mounts": ",".join(mount.name or mount.source for mount in container.mounts or []),
+        "Size": "",
+    }
+    if isinstance(container.size_rw, int):
+        whole_size = container.size_root_fs if isinstance(container.size_root_fs, int) else 0
+        row["Size"] = f"{size_text(container.size_rw)} (virtual {size_text(whole_size)})"
+    return row
 
 
 def ports_text(ports: list[Any]) -> list[str]:
@@ -51,29 +99,59 @@ def ports_text(ports: list[Any]) -> list[str]:
 
 
 @click.command("start")
+@click.option("-a", "--attach", is_flag=True, help="Stay with its output to its end; its exit code is this command's.")
+@click.option("-i", "--interactive", is_flag=True, help="Feed it this command's stdin as well.")
 @NAMES
 @with_client
-def start_command(client: Client, containers: tuple[str, ...]) -> None:
+def start_command(client: Client, containers: tuple[str, ...], attach: bool, interactive: bool) -> None:
     """Start containers."""
-    each(containers, client.containers.start)
+    if not attach and not interactive:
+        each(containers, client.containers.start)
+        return
+    if len(containers) > 1:
+        raise click.UsageError("one container at a time can be attached to")
+    from wherry.cli.run import run_attached
+
+    tty = client.containers.inspect(containers[0]).config.tty
+    sys.exit(run_attached(client, containers[0], stdin=interactive, tty=tty, remove=False))
 
 
 @click.command("stop")
+@click.option("-s", "--signal", "name_or_number", help="What asks them to end.")
 @click.option("-t", "--time", "seconds", type=int, help="Seconds until it is killed; -1 waits for ever.")
 @NAMES
 @with_client
-def stop_command(client: Client, containers: tuple[str, ...], seconds: int | None) -> None:
+def stop_command(client: Client, containers: tuple[str, ...], seconds: int | None, name_or_number: str | None) -> None:
     """Ask containers to end."""
-    each(containers, lambda name: client.containers.stop(name, t=seconds))
+    each(containers, lambda name: client.containers.stop(name, t=seconds, signal=name_or_number))
 
 
 @click.command("restart")
-@click.option("-t", "--time", "seconds", type=int, help="Seconds until it is killed.")
+@click.option("-s", "--signal", "name_or_number", help="What asks them to end.")
+@click.option("-t", "--time", "seconds", type=int, help="Seconds until it is killed; -1 waits for ever.")
 @NAMES
 @with_client
-def restart_command(client: Client, containers: tuple[str, ...], seconds: int | None) -> None:
+def restart_command(
+    client: Client, containers: tuple[str, ...], seconds: int | None, name_or_number: str | None
+) -> None:
     """Stop and start containers."""
-    each(containers, lambda name: client.containers.restart(name, t=seconds))
+    each(containers, lambda name: client.containers.restart(name, t=seconds, signal=name_or_number))
+
+
+@click.command("pause")
+@NAMES
+@with_client
+def pause_command(client: Client, containers: tuple[str, ...]) -> None:
+    """Freeze the processes of containers."""
+    each(containers, client.containers.pause)
+
+
+@click.command("unpause")
+@NAMES
+@with_client
+def unpause_command(client: Client, containers: tuple[str, ...]) -> None:
+    """Let frozen containers go on."""
+    each(containers, client.containers.unpause)
 
 
 @click.command("kill")
@@ -87,12 +165,13 @@ def kill_command(client: Client, containers: tuple[str, ...], name_or_number: st
 
 @click.command("rm")
 @click.option("-f", "--force", is_flag=True, help="Kill it first if it runs.")
+@click.option("-l", "--link", is_flag=True, help="Only the link of this name, CONTAINER/ALIAS.")
 @click.option("-v", "--volumes", is_flag=True, help="With its anonymous volumes.")
 @NAMES
 @with_client
-def rm_command(client: Client, containers: tuple[str, ...], force: bool, volumes: bool) -> None:
+def rm_command(client: Client, containers: tuple[str, ...], force: bool, volumes: bool, link: bool) -> None:
     """Remove containers."""
-    each(containers, lambda name: client.containers.delete(name, force=force, v=volumes))
+    each(containers, lambda name: client.containers.delete(name, force=force, v=volumes, link=link or None))
 
 
 @click.command("wait")
@@ -113,72 +192,36 @@ def rename_command(client: Client, container: str, name: str) -> None:
     client.containers.rename(container, name)
 
 
-@click.command("logs")
-@click.option("-f", "--follow", is_flag=True)
-@click.option("-n", "--tail", default="all", help="So many lines from the end.")
-@click.option("--since", type=float, help="Seconds since 1970.")
-@click.option("--until", type=float, help="Seconds since 1970.")
-@click.option("-t", "--timestamps", is_flag=True)
-@click.argument("container")
+@click.command("update")
+@click.option("-m", "--memory", metavar="SIZE")
+@click.option("--memory-reservation", metavar="SIZE")
+@click.option("--memory-swap", metavar="SIZE", help="Memory and swap together; -1 for no limit.")
+@click.option("--cpus", type=float)
+@click.option("-c", "--cpu-shares", type=int)
+@click.option("--cpu-period", type=int, metavar="MICROSECONDS")
+@click.option("--cpu-quota", type=int, metavar="MICROSECONDS")
+@click.option("--cpuset-cpus", metavar="LIST")
+@click.option("--cpuset-mems", metavar="LIST")
+@click.option("--blkio-weight", type=int)
+@click.option("--pids-limit", type=int, help="-1 for no limit.")
+@click.option("--restart", "restart_policy", metavar="no|always|unless-stopped|on-failure[:N]")
+@NAMES
 @with_client
-def logs_command(client: Client, container: str, **options: Any) -> None:
-    """Show what a container wrote."""
-    out, err = sys.stdout.buffer, sys.stderr.buffer
-    with client.containers.logs(container, **options) as logs:
-        try:
-            for stream, data in logs:
-                target = err if stream == 2 else out
-                target.write(data)
-                target.flush()
-        except KeyboardInterrupt:
-            sys.exit(130)
+def update_command(client: Client, containers: tuple[str, ...], cpus: float | None, **given: Any) -> None:
+    """Change limits and the restart policy of containers."""
+    options = {name: value for name, value in given.items() if value is not None}
+    for name in ("memory", "memory_reservation", "memory_swap"):
+        if name in options:
+            options[name] = parse_size(options[name])
+    if "restart_policy" in options:
+        options["restart_policy"] = parse_policy(options["restart_policy"])
+    if cpus is not None:
+        options["nano_cpus"] = int(cpus * 1e9)
+    if not options:
+        raise click.UsageError("nothing to change: give an option, such as --memory 256m")
 
+    def update(name: str) -> None:
+        for warning in client.containers.update(name, **options).warnings or ():
+            click.echo(f"wherry: {warning}", err=True)
 
-@click.command("inspect")
-@click.argument("names", nargs=-1, required=True)
-@with_client
-def inspect_command(client: Client, names: tuple[str, ...]) -> None:
-    """Show all there is to know of containers or images, as the API's JSON."""
-    import json
-
-    from wherry.api.errors import NotFound
-    from wherry.api.json import encode
-
-    found = []
-    for name in names:
-        value: Any
-        try:
-            value = client.containers.inspect(name)
-        except NotFound:
-            try:
-                value = client.images.inspect(name)
-            except NotFound:
-                fail(NotFound(f"no container and no image {name}"))
-        found.append(json.loads(encode(value)))
-    click.echo(json.dumps(found, indent=4, ensure_ascii=False))
-
-
-@click.command("stats")
-@click.argument("containers", nargs=-1)
-@with_client
-def stats_command(client: Client, containers: tuple[str, ...]) -> None:
-    """Show what containers use, once; all running ones by default."""
-    rows = []
-    for name in containers or [container.id for container in client.containers.list()]:
-        sample = client.containers.stats(name)
-        rows.append((name[:12], *stats_row(sample)))
-    table(("CONTAINER", "CPU %", "MEMORY", "LIMIT", "PIDS"), rows)
-
-
-def stats_row(sample: Any) -> tuple[str, str, str, str]:
-    """CPU percent, memory without the page cache that can go, its limit, processes."""
-    cpu, before, memory = sample.cpu_stats, sample.precpu_stats, sample.memory_stats
-    percent = 0.0
-    if cpu and before:
-        used = cpu.cpu_usage.total_usage - before.cpu_usage.total_usage
-        passed = (cpu.system_cpu_usage or 0) - (before.system_cpu_usage or 0)
-        percent = used / passed * (cpu.online_cpus or 1) * 100 if passed > 0 else 0.0
-    details = memory.stats or {}
-    cache = details.get("total_inactive_file", details.get("inactive_file", 0))
-    usage = max(0, (memory.usage or 0) - cache)
-    return f"{percent:.2f}%", size_text(usage), size_text(memory.limit or 0), str(sample.pids_stats.current or 0)
+    each(containers, update)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from wherry.cli.common import fail, parse_size, with_client
+from wherry.cli.common import fail, pairs_from, parse_policy, parse_size, with_client
 
 if TYPE_CHECKING:
     from wherry.client._sync.client import Client
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 # The exit codes of a command that could not be run, as docker's.
 ENGINE_FAILED, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
@@ -43,60 +47,108 @@ def volumes_from(volumes: tuple[str, ...]) -> tuple[list[str], dict[str, Any] | 
     return binds, anonymous or None
 
 
+def settings(command: F) -> F:
+    """The options that ``run`` and ``create`` have."""
+    for option in reversed(SETTINGS):
+        command = option(command)
+    return command
+
+
+SETTINGS = (
+    click.option("-i", "--interactive", is_flag=True, help="Keep stdin open."),
+    click.option("-t", "--tty", is_flag=True, help="Give it a terminal."),
+    click.option("--rm", "remove", is_flag=True, help="Remove it when it ends."),
+    click.option("--name"),
+    click.option("--platform", metavar="OS[/ARCH[/VARIANT]]"),
+    click.option("-e", "--env", multiple=True, metavar="KEY=VALUE", help="Without a value: this process's own."),
+    click.option("--env-file", "env_files", multiple=True, type=click.Path(exists=True, dir_okay=False)),
+    click.option("-v", "--volume", "volumes", multiple=True, metavar="SOURCE:TARGET[:ro]"),
+    click.option("--volumes-from", multiple=True, metavar="CONTAINER[:ro]"),
+    click.option("--tmpfs", multiple=True, metavar="TARGET[:OPTIONS]"),
+    click.option("-p", "--publish", multiple=True, metavar="[[IP:]PORT:]PORT"),
+    click.option("-P", "--publish-all", is_flag=True, help="Every exposed port, at any free one."),
+    click.option("--expose", multiple=True, metavar="PORT[/PROTOCOL]"),
+    click.option("-w", "--workdir", default=""),
+    click.option("-u", "--user", default=""),
+    click.option("--group-add", multiple=True),
+    click.option("-h", "--hostname", default=""),
+    click.option("-l", "--label", "labels", multiple=True, metavar="KEY=VALUE"),
+    click.option("-m", "--memory", metavar="SIZE"),
+    click.option("--memory-swap", metavar="SIZE", help="Memory and swap together; -1 for no limit."),
+    click.option("--cpus", type=float),
+    click.option("--cpuset-cpus", metavar="LIST"),
+    click.option("--pids-limit", type=int),
+    click.option("--shm-size", metavar="SIZE"),
+    click.option("--ulimit", "ulimits", multiple=True, metavar="NAME=SOFT[:HARD]"),
+    click.option("--network", default=""),
+    click.option("--dns", multiple=True, metavar="ADDRESS"),
+    click.option("--add-host", "extra_hosts", multiple=True, metavar="NAME:ADDRESS"),
+    click.option("--restart", "policy", default="", metavar="no|always|unless-stopped|on-failure[:N]"),
+    click.option("--entrypoint"),
+    click.option("--init", is_flag=True, help="With a small init before the command."),
+    click.option("--stop-signal"),
+    click.option("--stop-timeout", type=int, metavar="SECONDS"),
+    click.option("--read-only", is_flag=True),
+    click.option("--privileged", is_flag=True),
+    click.option("--cap-add", multiple=True),
+    click.option("--cap-drop", multiple=True),
+    click.option("--security-opt", multiple=True, metavar="OPTION"),
+    click.option("--sysctl", "sysctls", multiple=True, metavar="KEY=VALUE"),
+    click.option("--log-driver", metavar="json-file|local|none"),
+    click.option("--log-opt", "log_options", multiple=True, metavar="KEY=VALUE"),
+)
+
+
 @click.command("run", context_settings=PASS_ON)
-@click.option("-i", "--interactive", is_flag=True, help="Keep stdin open.")
-@click.option("-t", "--tty", is_flag=True, help="Give it a terminal.")
 @click.option("-d", "--detach", is_flag=True, help="Leave it running and print its id.")
-@click.option("--rm", "remove", is_flag=True, help="Remove it when it ends.")
-@click.option("--name")
-@click.option("-e", "--env", multiple=True, metavar="KEY=VALUE")
-@click.option("-v", "--volume", "volumes", multiple=True, metavar="SOURCE:TARGET[:ro]")
-@click.option("--tmpfs", multiple=True, metavar="TARGET[:OPTIONS]")
-@click.option("-p", "--publish", multiple=True, metavar="[[IP:]PORT:]PORT")
-@click.option("-w", "--workdir", default="")
-@click.option("-u", "--user", default="")
-@click.option("-h", "--hostname", default="")
-@click.option("-l", "--label", "labels", multiple=True, metavar="KEY=VALUE")
-@click.option("-m", "--memory", metavar="SIZE")
-@click.option("--cpus", type=float)
-@click.option("--pids-limit", type=int)
-@click.option("--network", default="")
-@click.option("--restart", "policy", default="", metavar="no|always|unless-stopped|on-failure[:N]")
-@click.option("--entrypoint")
-@click.option("--read-only", is_flag=True)
-@click.option("--privileged", is_flag=True)
-@click.option("--cap-add", multiple=True)
-@click.option("--cap-drop", multiple=True)
+@settings
 @click.argument("image")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @with_client
-def run_command(client: Client, image: str, command: tuple[str, ...], **given: Any) -> None:
+def run_command(client: Client, image: str, command: tuple[str, ...], detach: bool, **given: Any) -> None:
     """Run COMMAND in a new container of IMAGE; end with its exit code."""
     import wherry
 
-    interactive, tty = given["interactive"], given["tty"]
+    id = created(client, image, command, given, attached=not detach)
     try:
-        created = client.containers.create(
+        if detach:
+            client.containers.start(id)
+            click.echo(id)
+            return
+        sys.exit(run_attached(client, id, stdin=given["interactive"], tty=given["tty"], remove=given["remove"]))
+    except wherry.ApiError as error:
+        fail(error, exit_code_of(error.message))
+
+
+@click.command("create", context_settings=PASS_ON)
+@settings
+@click.argument("image")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@with_client
+def create_command(client: Client, image: str, command: tuple[str, ...], **given: Any) -> None:
+    """Make a container of IMAGE for COMMAND, and print its id; start starts it."""
+    click.echo(created(client, image, command, given, attached=True))
+
+
+def created(client: Client, image: str, command: tuple[str, ...], given: dict[str, Any], *, attached: bool) -> str:
+    """The id of the new container; an error ends with docker's exit code for it."""
+    import wherry
+
+    try:
+        made = client.containers.create(
             image,
             list(command) or None,
             name=given["name"],
-            config=config_from(given, attached=not given["detach"]),
+            platform=given["platform"],
+            config=config_from(given, attached=attached),
             host_config=host_config_from(given),
             **options_from(given),
         )
     except wherry.WherryError as error:
         fail(error, ENGINE_FAILED)
-    for warning in created.warnings or ():
+    for warning in made.warnings or ():
         click.echo(f"wherry: {warning}", err=True)
-    id = created.id
-    try:
-        if given["detach"]:
-            client.containers.start(id)
-            click.echo(id)
-            return
-        sys.exit(run_attached(client, id, stdin=interactive, tty=tty, remove=given["remove"]))
-    except wherry.ApiError as error:
-        fail(error, exit_code_of(error.message))
+    return made.id
 
 
 def run_attached(client: Client, id: str, *, stdin: bool, tty: bool, remove: bool) -> int:
@@ -134,36 +186,82 @@ def config_from(given: dict[str, Any], *, attached: bool) -> Any:
 def host_config_from(given: dict[str, Any]) -> Any:
     import wherry
 
-    name, _, count = given["policy"].partition(":")
-    if count and not count.isdigit():
-        raise click.BadParameter(f"{given['policy']!r} is no restart policy")
-    policy = wherry.RestartPolicy(name=name, maximum_retry_count=int(count or 0))
-    return wherry.HostConfig(restart_policy=policy, auto_remove=given["remove"])
+    host = wherry.HostConfig(restart_policy=parse_policy(given["policy"]), auto_remove=given["remove"])
+    if given["log_driver"] or given["log_options"]:
+        options = pairs_from(given["log_options"])
+        host.log_config = wherry.LogConfig(type=given["log_driver"] or "json-file", config=options)
+    host.ulimits = [ulimit_from(text) for text in given["ulimits"]] or None
+    return host
+
+
+def ulimit_from(text: str) -> Any:
+    """``nofile=1024`` or ``nofile=1024:2048``."""
+    from wherry.api.models.host import Ulimit
+
+    name, _, limits = text.partition("=")
+    soft, _, hard = limits.partition(":")
+    if not name or not soft.lstrip("-").isdecimal() or not (hard or soft).lstrip("-").isdecimal():
+        raise click.BadParameter(f"{text!r} is no limit; write nofile=1024:2048", param_hint="--ulimit")
+    return Ulimit(name=name, soft=int(soft), hard=int(hard or soft))
+
+
+def env_from(given: dict[str, Any]) -> list[str]:
+    """The variables of ``--env-file`` and ``--env``; a name alone is passed on from this process, if it has it."""
+    lines: list[str] = []
+    for path in given["env_files"]:
+        with open(path, encoding="utf-8") as file:
+            stripped = (line.strip() for line in file)
+            lines += [line for line in stripped if line and not line.startswith("#")]
+    env = []
+    for entry in [*lines, *given["env"]]:
+        if "=" in entry:
+            env.append(entry)
+        elif entry in os.environ:
+            env.append(f"{entry}={os.environ[entry]}")
+    return env
 
 
 def options_from(given: dict[str, Any]) -> dict[str, Any]:
     """The options that ``create`` takes by name, those given only."""
     binds, _ = volumes_from(given["volumes"])
     options = {
-        "env": list(given["env"]),
+        "env": env_from(given),
         "binds": binds,
+        "volumes_from": list(given["volumes_from"]),
         "tmpfs": {target: rest for target, _, rest in (text.partition(":") for text in given["tmpfs"])},
         "ports": ports_from(given["publish"]),
         "working_dir": given["workdir"],
         "user": given["user"],
         "hostname": given["hostname"],
-        "labels": {key: value for key, _, value in (text.partition("=") for text in given["labels"])},
+        "group_add": list(given["group_add"]),
+        "labels": pairs_from(given["labels"]),
         "memory": parse_size(given["memory"]),
+        "memory_swap": parse_size(given["memory_swap"]),
+        "shm_size": parse_size(given["shm_size"]),
+        "cpuset_cpus": given["cpuset_cpus"],
         "nano_cpus": int(given["cpus"] * 1e9) if given["cpus"] else None,
         "pids_limit": given["pids_limit"],
         "network_mode": given["network"],
+        "dns": list(given["dns"]),
+        "extra_hosts": list(given["extra_hosts"]),
+        "init": given["init"] or None,
+        "stop_signal": given["stop_signal"],
+        "stop_timeout": given["stop_timeout"],
+        "publish_all_ports": given["publish_all"],
+        "exposed_ports": exposed_from(given["expose"]),
+        "security_opt": list(given["security_opt"]),
+        "sysctls": pairs_from(given["sysctls"]),
         "entrypoint": [given["entrypoint"]] if given["entrypoint"] is not None else None,
         "readonly_rootfs": given["read_only"],
         "privileged": given["privileged"],
         "cap_add": list(given["cap_add"]),
         "cap_drop": list(given["cap_drop"]),
     }
-    return {name: value for name, value in options.items() if value}
+    return {name: value for name, value in options.items() if value or (value == 0 and name == "stop_timeout")}
+
+
+def exposed_from(texts: tuple[str, ...]) -> list[str]:
+    return [text if "/" in text else f"{text}/tcp" for text in texts]
 
 
 @click.command("exec", context_settings=PASS_ON)
