@@ -42,7 +42,7 @@ test: setup-test
 
 vm-test:
 	@scripts/vm/setup.sh
-	@$(SUDO) $(PYTHON) -m scripts.vm.run $(ARGS)
+	@$(SUDO) python3 -m scripts.vm.run $(ARGS)
 
 rules: setup-test
 	$(SUDO) $(PYTHON) scripts/rules.py $(ARGS)

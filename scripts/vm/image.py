@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -80,10 +81,13 @@ def image(suite: str) -> Image:
     ).hexdigest()[:16]
     place = CACHE / f"{suite}-{key}"
     made = Image(place / "root.ext4", place / "vmlinuz", place / "initrd.img")
-    if not made.root.exists():
-        for old in CACHE.glob(f"{suite}-*"):
-            shutil.rmtree(old)
-        _make(suite, made)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another run may be making it
+        if not made.root.exists():
+            for old in CACHE.glob(f"{suite}-*"):
+                shutil.rmtree(old)
+            _make(suite, made)
     return made
 
 

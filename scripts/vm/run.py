@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -34,6 +35,7 @@ def main() -> int:
     parser.add_argument("--docs", action="store_true", help=f"put the table into {PAGE.relative_to(REPOSITORY)}")
     parser.add_argument("--results", help="the directory for what comes out, in place of one below .setup/vm")
     options, arguments = parser.parse_known_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # takes the machine with it
 
     made = image(options.suite)
     if options.accel == "tcg":

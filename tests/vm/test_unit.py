@@ -171,3 +171,23 @@ def test_the_docker_command_line(unit: UnitEngine) -> None:
     unit.run_idle(name="shown")
     done = subprocess.run(["docker", "stats", "--no-stream"], env=env, capture_output=True, text=True, check=True)
     assert "shown" in done.stdout
+
+
+def test_CRE28_a_profile_of_apparmor(unit: UnitEngine, tmp_path: Path) -> None:
+    policy = tmp_path / "policy"
+    policy.write_text(
+        "profile vm-test flags=(attach_disconnected,mediate_deleted) {\n"
+        "  file,\n  capability,\n  network,\n  signal,\n  deny /etc/shells r,\n}\n"
+    )
+    subprocess.run(["apparmor_parser", "--replace", "--skip-cache", policy], check=True)
+    container = unit.run_idle(HostConfig={"SecurityOpt": ["apparmor=vm-test"]})
+    assert unit.inspect(container)["AppArmorProfile"] == "vm-test"
+    assert Path(f"/proc/{unit.state(container)['Pid']}/attr/current").read_text().strip() == "vm-test (enforce)"
+    assert unit.exec(container, "cat", "/etc/shells")[0] == 1
+    assert unit.exec(container, "cat", "/etc/group")[0] == 0
+    free = unit.run_idle()
+    assert unit.exec(free, "cat", "/etc/shells")[0] == 0
+    lacking = unit.create("true", HostConfig={"SecurityOpt": ["apparmor=no-such-profile"]})
+    answer = unit.http.post(f"/containers/{lacking}/start")
+    assert answer.status == 500, answer
+    assert "no-such-profile" in answer.message or "apparmor" in answer.message.lower()

@@ -16,7 +16,7 @@ from wherry.engine.containers.attach import detach_keys
 from wherry.engine.containers.container import Container
 from wherry.engine.containers.links import environment
 from wherry.engine.containers.merge import override, process_env
-from wherry.engine.containers.process import no_new_privileges
+from wherry.engine.containers.process import apparmor_profile, no_new_privileges
 from wherry.engine.containers.registry import Containers
 from wherry.engine.oci import capabilities
 from wherry.engine.oci.errors import NOT_EXECUTABLE, RuntimeFailure
@@ -254,6 +254,7 @@ def _process(containers: Containers, instance: Exec, options: ExecStartConfig) -
         tty=config.tty,
         console_size=_console_size(options, config),
         no_new_privileges=no_new_privileges(host.security_opt),
+        apparmor=apparmor_profile(host.security_opt),
         ulimits=host.ulimits or (),
     )
 

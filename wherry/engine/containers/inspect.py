@@ -15,6 +15,7 @@ from wherry.engine.blocking import in_thread
 from wherry.engine.containers.container import Container
 from wherry.engine.containers.container import MountPoint as OwnMount
 from wherry.engine.containers.links import shown_links
+from wherry.engine.containers.process import apparmor_profile
 from wherry.engine.containers.registry import Containers
 from wherry.engine.containers.times import rfc3339nano
 
@@ -57,6 +58,7 @@ async def inspect(
         restart_count=state.restart_count,
         driver=driver,
         platform="linux",
+        app_armor_profile=apparmor_profile(spec.host_config.security_opt),
         exec_ids=running_execs or None,
         host_config=msgspec.structs.replace(spec.host_config, links=shown_links(containers, container)),
         graph_driver=GraphDriverData(name=driver, data=data),

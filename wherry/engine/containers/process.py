@@ -17,6 +17,7 @@ from wherry.engine.containers.propagation import check_propagation
 from wherry.engine.containers.registry import Containers
 from wherry.engine.containers.shm import shared_memory
 from wherry.engine.inroot import clean, make_directories
+from wherry.engine.oci import apparmor
 from wherry.engine.oci.runtime import find_init
 from wherry.engine.oci.seccomp import choose
 from wherry.engine.oci.spec import OciMount, SpecInput, build_spec, tmpfs_options
@@ -79,6 +80,7 @@ def prepare(containers: Containers, container: Container, root: Path) -> Prepare
             cgroupns=None if host.cgroupns_mode == "host" else "",
             seccomp=choose(containers.runtime(container), security.get("seccomp"), host),
             no_new_privileges=no_new_privileges(host.security_opt),
+            apparmor=apparmor_profile(host.security_opt),
         ),
         warnings,
     )
@@ -107,6 +109,11 @@ def _security(options: list[str] | None) -> dict[str, str]:
         key, _, value = option.partition(separator)
         result[key] = value
     return result
+
+
+def apparmor_profile(options: list[str] | None) -> str:
+    """What ``SecurityOpt`` has the container confined by; empty for nothing."""
+    return apparmor.profile(_security(options).get("apparmor"))
 
 
 def no_new_privileges(options: list[str] | None) -> bool:
