@@ -269,3 +269,9 @@ def test_EXE_ends_with_its_container(engine: Engine) -> None:
         eventually(lambda: inspect(engine, exec_id)["Running"])
         engine.http.post(f"/containers/{container}/kill")
         assert running.at_end(within=10)
+
+
+def test_EXE_has_the_containers_oom_score(engine: Engine) -> None:
+    """And not the engine's: a service manager gives that one of its own."""
+    container = engine.run_idle(HostConfig={"OomScoreAdj": 500})
+    assert engine.exec(container, "cat", "/proc/self/oom_score_adj") == (0, b"500\n", b"")

@@ -23,6 +23,13 @@ from wherry.engine.oci.errors import CREATE_PREFIX, EXEC_PREFIX, translate
             127,
         ),
         ("open executable: Operation not permitted", "/tmp", 'exec: "/tmp": permission denied', 126),
+        ("the path `/tmp` is not a regular file: Operation not permitted", "/tmp", 'exec: "/tmp": permission denied', 126),
+        (
+            "the path `/etc/passwd` exists but it is not executable: Operation not permitted",
+            "/etc/passwd",
+            'exec: "/etc/passwd": permission denied',
+            126,
+        ),
         ("open executable: Permission denied", "/etc/passwd", 'exec: "/etc/passwd": permission denied', 126),
         (
             "chdir `/nocwd`: No such file or directory",

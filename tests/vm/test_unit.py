@@ -33,13 +33,25 @@ def test_containers_have_groups_of_the_engines_own_and_monitors_the_units(unit: 
     assert set(unit.monitors().values()) == {"/system.slice/wherry.service"}
 
 
-def test_the_units_own_settings_do_not_reach_containers(unit: UnitEngine) -> None:
-    container = unit.run("sh", "-c", "cat /proc/self/oom_score_adj; exec sleep 1000")
-    eventually(lambda: unit.logs(container)[0] == b"0\n", what=lambda: unit.logs(container))
-    assert unit.exec(container, "cat", "/proc/self/oom_score_adj")[1] == b"0\n"
-    assert b"NOTIFY_SOCKET" not in unit.exec(container, "env")[1]
-    assert not (Path(f"/proc/{unit.state(container)['Pid']}/root/run/notify")).exists()
-    assert Path(f"/proc/{unit.pid}/oom_score_adj").read_text() == "-500\n"
+def test_what_the_unit_is_given_does_not_reach_containers(unit: UnitEngine) -> None:
+    drop_in = Path("/etc/systemd/system/wherry.service.d/score.conf")
+    drop_in.parent.mkdir()
+    try:
+        drop_in.write_text("[Service]\nOOMScoreAdjust=-500\nEnvironment=ONLY_THE_ENGINES=1\n")
+        systemctl("daemon-reload")
+        systemctl("restart", "wherry")
+        assert Path(f"/proc/{unit.pid}/oom_score_adj").read_text() == "-500\n"
+        container = unit.run("sh", "-c", "cat /proc/self/oom_score_adj; env; exec sleep 1000")
+        eventually(lambda: unit.logs(container)[0].startswith(b"0\n"), what=lambda: unit.logs(container))
+        assert unit.exec(container, "cat", "/proc/self/oom_score_adj")[1] == b"0\n"
+        for environment in (unit.logs(container)[0], unit.exec(container, "env")[1]):
+            assert b"NOTIFY_SOCKET" not in environment
+            assert b"ONLY_THE_ENGINES" not in environment
+    finally:
+        drop_in.unlink()
+        drop_in.parent.rmdir()
+        systemctl("daemon-reload")
+        systemctl("restart", "wherry")
 
 
 def test_a_restart_leaves_containers_running(unit: UnitEngine) -> None:

@@ -254,6 +254,7 @@ def _process(containers: Containers, instance: Exec, options: ExecStartConfig) -
         tty=config.tty,
         console_size=_console_size(options, config),
         no_new_privileges=no_new_privileges(host.security_opt),
+        oom_score=host.oom_score_adj or 0,
         apparmor=apparmor_profile(host.security_opt),
         ulimits=host.ulimits or (),
     )

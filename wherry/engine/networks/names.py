@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 NAMESERVER = "127.0.0.11"
 _TABLE = "wherry-names"
 _DEADLINE = 10.0  # seconds for an answer of the name server
+_START_DEADLINE = 30.0  # a second on a busy machine; many where a machine is translated
 _PACKET = 1 << 18
 
 
@@ -280,7 +281,7 @@ def _spawn(path: Path) -> None:
         env=environment,
     )
     try:
-        said, _ = process.communicate(timeout=_DEADLINE)
+        said, _ = process.communicate(timeout=_START_DEADLINE)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

@@ -37,6 +37,8 @@ class RuntimeFailure(Exception):
 _QUOTE = "[`'\"\u2018]([^`'\"\u2019]*)[`'\"\u2019]"
 # crun's words, with the name it was looking for where it says so
 _CRUN_NOT_FOUND = re.compile(rf"executable file {_QUOTE} not found(?: in \$PATH)?")
+# a directory, a file without the x bit, or a place the user may not look into; the last two since crun 1.15 or so
+_CRUN_NOT_EXECUTABLE = ("open executable", "access executable", "is not a regular file", "it is not executable")
 _CRUN_CHDIR = re.compile(rf"chdir(?: to)? {_QUOTE}: (.*)")
 _LOGRUS = re.compile(r'level=(?:error|fatal) msg=("(?:[^"\\]|\\.)*")')
 _RUNC_TAIL = re.compile(r"unable to start container process: (.*)", re.DOTALL)
@@ -58,8 +60,7 @@ def translate(text: str, command: str, *, prefix: str = CREATE_PREFIX) -> Runtim
         if "/" in command:
             return _failure(prefix, f"exec: {quoted}: stat {command}: no such file or directory", NOT_FOUND)
         return _failure(prefix, f"exec: {quoted}: executable file not found in $PATH", NOT_FOUND)
-    if "open executable" in text or "access executable" in text:
-        # a directory, a file without the x bit, or a place the user may not look into
+    if any(words in text for words in _CRUN_NOT_EXECUTABLE):
         if "No such file" in text:
             return _failure(prefix, f"exec: {quoted}: stat {command}: no such file or directory", NOT_FOUND)
         return _failure(prefix, f"exec: {quoted}: permission denied", NOT_EXECUTABLE)

@@ -68,8 +68,9 @@ class ExecProcess:
     ) -> ExecProcess:
         """Start a command in a running container; returns once it runs.
 
-        ``process`` is an OCI ``process`` (``spec.build_exec_process``), ``directory`` a place for files of the moment.
-        ``stdin`` opens its standard input. Raises ``RuntimeFailure``: 127 not found, 126 not executable, else 128.
+        ``process`` is an OCI ``process`` (``spec.build_exec_process``), whose ``oomScoreAdj`` counts under any runtime;
+        ``directory`` is a place for files of the moment. ``stdin`` opens its standard input. Raises ``RuntimeFailure``: 127
+        not found, 126 not executable, else 128.
         """
         tty = bool(process.get("terminal"))
         work = directory / f"exec-{uuid.uuid4().hex}"
@@ -89,7 +90,7 @@ class ExecProcess:
 
             try:
                 child = spawn(
-                    runtime.command(*arguments, container_id),
+                    [*_with_oom_score(process.get("oomScoreAdj")), *runtime.command(*arguments, container_id)],
                     stdin=pipes.child.get(0),
                     stdout=pipes.child.get(1),
                     stderr=pipes.child.get(2),
@@ -396,6 +397,14 @@ def _last_message(path: Path) -> str:
     except OSError:
         return ""
     return lines[-1] if lines else ""
+
+
+def _with_oom_score(value: int | None) -> list[str]:
+    """What goes in front of the runtime: crun leaves an exec the score that it has itself. Nothing where that fits."""
+    with suppress(OSError), open("/proc/self/oom_score_adj", encoding="ascii") as file:
+        if value is not None and value != int(file.read()):
+            return ["/bin/sh", "-c", 'echo "$0" > /proc/self/oom_score_adj; exec "$@"', str(value)]
+    return []
 
 
 def _remove(work: Path) -> None:

@@ -290,6 +290,7 @@ def build_exec_process(
     tty: bool = False,
     console_size: tuple[int, int] | None = None,
     no_new_privileges: bool = False,
+    oom_score: int = 0,
     apparmor: str = "",
     selinux: str = "",
     ulimits: Sequence[Any] = (),
@@ -306,6 +307,7 @@ def build_exec_process(
         "cwd": cwd or "/",
         "capabilities": capability_sets(list(granted), uid),
         "noNewPrivileges": no_new_privileges,
+        "oomScoreAdj": oom_score_adj(oom_score, []),
     }
     if tty and console_size and all(console_size):
         process["consoleSize"] = {"height": console_size[0], "width": console_size[1]}
