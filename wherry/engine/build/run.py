@@ -74,6 +74,8 @@ async def run(build: Build, config: ContainerConfig, command: list[str], env: li
     await build.progress.drain()
     if code:
         raise StepFailed(command, code)
+    if container.cleaning is not None:
+        await asyncio.wait({container.cleaning})  # its root is at rest from here on
     return id
 
 

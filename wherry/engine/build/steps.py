@@ -210,9 +210,10 @@ class _Changed:
         self.root = root
 
     async def staged(self) -> list[StagedLayer]:
-        """What was changed, as a layer."""
+        """What was changed, as a layer; the tree is of no use afterwards."""
         try:
-            return await stage_changes(self._build.containers, self._name, ())
+            await in_thread(self._build.containers.parts.rootfs.unmount, self._name)
+            return await stage_changes(self._build.containers, self._name, (), take=True)
         except STAGING_ERRORS as error:
             raise ServerError(f"failed to export image: {error}") from error
 
@@ -263,7 +264,7 @@ async def _run(build: Build, state: StageState, instruction: i.Run) -> None:
     container = await containers_of_steps.run(build, state.config, command, env)
     try:
         destinations = [point.destination for point in build.containers.find(container).spec.mounts]
-        staged = await stage_changes(build.containers, container, destinations)
+        staged = await stage_changes(build.containers, container, destinations, take=build.options.remove)
     except STAGING_ERRORS as error:
         raise ServerError(f"cannot commit container {container}: {error}") from error
     await _commit(build, state, config, staged, container=container)

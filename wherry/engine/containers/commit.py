@@ -24,8 +24,10 @@ from wherry.engine.images import instructions, reference
 from wherry.engine.images.config import LARGEST, InvalidConfig, format_time
 from wherry.engine.images.content import ContentError, Slice, free_space, no_space, read_blob, temporary
 from wherry.engine.images.layers import Cancelled, StagedLayer, unpack
+from wherry.engine.images.packing import Packing
 from wherry.engine.images.platform import host_platform
 from wherry.engine.images.store import Images
+from wherry.engine.store.layout import Layout
 from wherry.engine.store.rootfs import layer_diff
 from wherry.engine.store.untar import UntarError
 
@@ -110,14 +112,24 @@ async def _commit(containers: Containers, container: Container, config: Containe
 
 
 async def stage_changes(
-    containers: Containers, tree: str, destinations: Sequence[str], *, written: Callable[[], None] = lambda: None
+    containers: Containers,
+    tree: str,
+    destinations: Sequence[str],
+    *,
+    written: Callable[[], None] = lambda: None,
+    take: bool = False,
 ) -> list[StagedLayer]:
     """What was changed in a root filesystem, as a new layer; none where nothing was.
 
     ``tree`` is its name to ``Rootfs``, a container's id or a build's own; ``destinations`` are places of mounts in it.
-    ``written`` is called as soon as the tree is no longer read, whatever happened. Raises ``STAGING_ERRORS``.
+    ``written`` is called as soon as the tree is no longer read, whatever happened. ``take``: the tree is at rest, and
+    nobody needs its changes any more. Raises ``STAGING_ERRORS``.
     """
     images = containers.parts.images
+    if take and images.rootfs.overlay and not images.rootfs.is_mounted(tree):
+        stopped = threading.Event()
+        taken = await in_thread_until(stopped, _take, containers, tree, destinations, stopped)
+        return [taken] if taken is not None else []
     cancelled = threading.Event()
     archive = temporary(images.layout, "commit")
     try:
@@ -144,17 +156,37 @@ async def _pause(containers: Containers, container: Container) -> bool:
     return False
 
 
-def _write(
-    containers: Containers, tree: str, destinations: Sequence[str], archive: Path, cancelled: threading.Event
-) -> int:
-    layout = containers.layout
+def _take(
+    containers: Containers, tree: str, destinations: Sequence[str], cancelled: threading.Event
+) -> StagedLayer | None:
+    rootfs = containers.parts.rootfs
+    packing = Packing(containers.layout)
+    try:
+        check = _checking(containers.layout, cancelled)
+        if not difftar.write_diff(rootfs.paths(tree), destinations, packing, check=check):
+            packing.abandon()
+            return None
+        chain = rootfs.layers(tree)
+        return packing.finish(lambda place: rootfs.take_changes(tree, place), chain[0] if chain else "")
+    except BaseException:
+        packing.abandon()
+        raise
 
+
+def _checking(layout: Layout, cancelled: threading.Event) -> Callable[[], None]:
     def check() -> None:
         if cancelled.is_set():
             raise Cancelled
         if not free_space(layout):
             raise no_space(layout)
 
+    return check
+
+
+def _write(
+    containers: Containers, tree: str, destinations: Sequence[str], archive: Path, cancelled: threading.Event
+) -> int:
+    check = _checking(containers.layout, cancelled)
     with open(archive, "wb", buffering=1 << 20) as out:
         return difftar.write_diff(containers.parts.rootfs.paths(tree), destinations, out, check=check)
 

@@ -10,10 +10,10 @@ import os
 import stat
 import tarfile
 from collections.abc import Callable, Iterable
-from typing import BinaryIO
 
 from wherry.engine import inroot
 from wherry.engine.containers import changes as comparison
+from wherry.engine.images.layers import Writable
 from wherry.engine.store.rootfs import RootfsPaths
 
 _WHITEOUT = b".wh."
@@ -31,7 +31,7 @@ class DiffError(Exception):
 def write_diff(
     paths: RootfsPaths,
     mount_points: Iterable[str],
-    out: BinaryIO,
+    out: Writable,
     *,
     check: Callable[[], None] = lambda: None,
 ) -> int:
@@ -64,7 +64,7 @@ def _write_upper(writer: _Writer, paths: RootfsPaths) -> None:
 
 
 class _Writer:
-    def __init__(self, root: int, out: BinaryIO, check: Callable[[], None]) -> None:
+    def __init__(self, root: int, out: Writable, check: Callable[[], None]) -> None:
         self.count = 0
         self._root = root
         self._out = out

@@ -27,7 +27,7 @@ from wherry.engine.store.untar import Extracted, UntarOptions, extract
 
 _CHUNK = 1 << 20
 _MOST_ENTRIES = 5_000_000
-_ZSTD_LEVEL = 1
+ZSTD_LEVEL = 1
 
 
 class Cancelled(Exception):
@@ -118,7 +118,7 @@ class Hashing:
             pass
 
 
-class _HashingFile:
+class HashingFile:
     """A file written through a hash."""
 
     def __init__(self, file: BinaryIO, layout: Layout) -> None:
@@ -188,7 +188,7 @@ def unpack(
             max_entries=_MOST_ENTRIES if inodes is None else min(inodes, _MOST_ENTRIES),
         )
         with open(blob, "wb") as file:
-            stored = _HashingFile(file, layout)
+            stored = HashingFile(file, layout)
             dir_fd = os.open(diff, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 if detect(source.peek(6)) is not None:
@@ -198,7 +198,7 @@ def unpack(
                     extracted = _extract(tar, dir_fd, options)
                     raw.drain()
                 else:
-                    with zstandard.ZstdCompressor(level=_ZSTD_LEVEL).stream_writer(
+                    with zstandard.ZstdCompressor(level=ZSTD_LEVEL).stream_writer(
                         stored,  # type: ignore[arg-type]
                         closefd=False,
                     ) as compressor:

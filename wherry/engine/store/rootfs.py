@@ -157,6 +157,20 @@ class Rootfs:
         finally:
             self.unmount(container_id, holder)
 
+    def take_changes(self, container_id: str, place: Path) -> None:
+        """Move the upper directory to ``place``: the container is then as if it had changed nothing.
+
+        Raises ``OSError`` (EBUSY) while somebody holds it, or where there is none (``overlay``).
+        """
+        entry = self._entry(container_id)
+        with entry.lock:
+            paths = self._paths(container_id, entry)
+            if paths.upper is None or entry.holders or _is_mount(paths.merged):
+                raise OSError(errno.EBUSY, "the root filesystem is in use", str(paths.merged))
+            os.rename(paths.upper, place)
+            paths.upper.mkdir()
+            _same_owner_and_mode(place, paths.upper)
+
     def is_mounted(self, container_id: str) -> bool:
         """Whether the root filesystem can be read at its path now."""
         merged = self._place(container_id) / "merged"
