@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from scripts.make_images import busybox_archive
 from tests.faults.machine import CrashEngine
 from wherry.engine.fsck import fsck
 
@@ -53,6 +54,25 @@ def test_the_engine_refuses_and_fsck_restores(crashable: CrashEngine, damage: st
     assert crashable.wait("created") == 0
     assert crashable.http.post("/containers/running/start").status == 204
     assert not list(crashable.layout.lost_and_found.glob("*")) if crashable.layout.lost_and_found.exists() else True
+
+
+def test_volumes_keep_their_labels_and_options(crashable: CrashEngine) -> None:
+    bodies = {
+        "plain": {"Labels": {"colour": "green"}},
+        "fast": {"DriverOpts": {"type": "tmpfs", "device": "tmpfs"}},
+        "": {},
+    }
+    made = [crashable.http.post("/volumes/create", json={"Name": name} | body).json for name, body in bodies.items()]
+    crashable.crash()
+    remove_database(crashable)
+    assert "holds volumes: run `wherry fsck`" in crashable.boot_in_vain()
+    assert "volume plain has its row again" in fsck(crashable.layout.data_root)
+    crashable.boot()
+    for volume in made:
+        assert crashable.http.get(f"/volumes/{volume['Name']}").json == volume
+        assert crashable.http.delete(f"/volumes/{volume['Name']}").status == 204
+    assert list(crashable.layout.volumes.iterdir()) == []
+    crashable.load(busybox_archive())  # its name was lost
 
 
 def test_an_intact_database_is_left_alone(crashable: CrashEngine) -> None:

@@ -2,7 +2,7 @@
 
 A container's row comes from its ``container.json``, an image's from its configuration among the blobs, a layer's from its
 directory and archive, a volume's from its directory. What no file tells is lost: names of images that no container was
-made from, labels of volumes, addresses, and whether a container was running: it counts as stopped, and what is still
+made from, addresses, and whether a container was running: it counts as stopped, and what is still
 running of it ends with the engine's next start. Nothing is ever removed here.
 """
 
@@ -31,7 +31,7 @@ from wherry.engine.store.compression import CompressionError, decompressed
 from wherry.engine.store.database import Database, NameTaken
 from wherry.engine.store.layout import Layout
 from wherry.engine.store.rootfs import layer_diff, tree_size
-from wherry.engine.volumes.volumes import ANONYMOUS, VOLUME, VolumeRow
+from wherry.engine.volumes.volumes import ANONYMOUS, DESCRIPTION, VOLUME, VolumeRow
 
 UNKNOWN = 137  # the exit code of a container that has run, and nobody knows how it ended
 _CHUNK = 1 << 20
@@ -216,7 +216,16 @@ def _volumes(layout: Layout, database: Database, specs: list[Spec], said: list[s
     anonymous = {point.name for spec in specs for point in spec.mounts if point.anonymous}
     for directory in sorted(layout.volumes.iterdir()):
         if database.get(VOLUME, directory.name) is None and (directory / "_data").is_dir():
-            labels = {ANONYMOUS: ""} if directory.name in anonymous else None
-            row = VolumeRow(created=directory.stat().st_mtime_ns, labels=labels)
+            row = _volume_row(directory)
+            if row is None:
+                labels = {ANONYMOUS: ""} if directory.name in anonymous else None
+                row = VolumeRow(created=directory.stat().st_mtime_ns, labels=labels)
             database.put(VOLUME, directory.name, msgspec.json.encode(row))
             said.append(f"volume {directory.name[:64]} has its row again")
+
+
+def _volume_row(directory: Path) -> VolumeRow | None:
+    try:
+        return msgspec.json.decode((directory / DESCRIPTION).read_bytes(), type=VolumeRow)
+    except (OSError, msgspec.MsgspecError):
+        return None

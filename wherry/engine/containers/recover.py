@@ -38,13 +38,15 @@ LAST_WORD = 3.0  # seconds that the monitor of a process which just ended may ta
 
 
 def open_database(layout: Layout) -> Database:
-    """The engine's database. Refuses (``RuntimeError``) to begin a new one beside containers whose rows it would lose."""
+    """The engine's database. Refuses (``RuntimeError``) to begin a new one beside containers or volumes whose rows it
+    would lose."""
     there = layout.database.exists() and layout.database.stat().st_size > 0
-    if not there and any(layout.containers.iterdir()):
-        raise RuntimeError(
-            f"{layout.database} is gone, but {layout.containers} holds containers: run `wherry fsck` to rebuild their "
-            "rows, or move that directory away"
-        )
+    for directory, what in ((layout.containers, "containers"), (layout.volumes, "volumes")):
+        if not there and any(directory.iterdir()):
+            raise RuntimeError(
+                f"{layout.database} is gone, but {directory} holds {what}: run `wherry fsck` to rebuild their rows, "
+                "or move that directory away"
+            )
     try:
         return Database(layout.database)
     except sqlite3.DatabaseError as error:

@@ -36,6 +36,7 @@ from wherry.engine.volumes.quota import Quota
 
 log = logging.getLogger(__name__)
 
+DESCRIPTION = "volume.json"  # beside a volume's files: enough to build its row anew should the database be lost
 VOLUME, PENDING = "volume", "pending-volume"
 ANONYMOUS = "com.docker.volume.anonymous"
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*", re.ASCII)
@@ -320,6 +321,7 @@ class Volumes:
         data.mkdir(exist_ok=True)
         data.chmod(0o755)
         self._assign(data, row)
+        (data.parent / DESCRIPTION).write_bytes(msgspec.json.encode(row))
 
     def _assign(self, directory: Path, row: VolumeRow) -> None:
         if row.project:
