@@ -30,6 +30,7 @@ from wherry.engine.oci.errors import CREATE_PREFIX, EXEC_PREFIX, translate
             'exec: "/etc/passwd": permission denied',
             126,
         ),
+        ('exec: "/tmp": is a directory', "/tmp", 'exec: "/tmp": permission denied', 126),  # runc 1.1.13
         ("open executable: Permission denied", "/etc/passwd", 'exec: "/etc/passwd": permission denied', 126),
         (
             "chdir `/nocwd`: No such file or directory",

@@ -60,7 +60,7 @@ def translate(text: str, command: str, *, prefix: str = CREATE_PREFIX) -> Runtim
         if "/" in command:
             return _failure(prefix, f"exec: {quoted}: stat {command}: no such file or directory", NOT_FOUND)
         return _failure(prefix, f"exec: {quoted}: executable file not found in $PATH", NOT_FOUND)
-    if any(words in text for words in _CRUN_NOT_EXECUTABLE):
+    if any(words in text for words in (*_CRUN_NOT_EXECUTABLE, f"exec: {quoted}: is a directory")):
         if "No such file" in text:
             return _failure(prefix, f"exec: {quoted}: stat {command}: no such file or directory", NOT_FOUND)
         return _failure(prefix, f"exec: {quoted}: permission denied", NOT_EXECUTABLE)

@@ -13,12 +13,13 @@ import platform
 import posixpath
 import stat
 from collections.abc import Sequence
+from pathlib import Path
 
 from wherry.engine.inroot import open_in_root
 from wherry.engine.oci.errors import CREATE_PREFIX, NOT_EXECUTABLE, NOT_FOUND, RuntimeFailure
 
 _HEAD = 256  # bytes the kernel looks at
-_BINFMT = "/proc/sys/fs/binfmt_misc"
+_BINFMT = Path("/proc/sys/fs/binfmt_misc")
 # ELF e_machine and class of what each machine runs
 _RUNS: dict[str, tuple[tuple[int, int], ...]] = {
     "x86_64": ((62, 2), (62, 1), (3, 1)),
@@ -51,7 +52,7 @@ def check_executable(pid: int, args: Sequence[str], env: Sequence[str], cwd: str
                 raise RuntimeFailure(f"{CREATE_PREFIX}exec {args[0]}: no such file or directory: unknown", NOT_FOUND)
             if words:
                 return
-        if not _known(head) and not _others():
+        if not _known(head) and not registered(head, args[0]):
             raise RuntimeFailure(f"{CREATE_PREFIX}exec {args[0]}: exec format error: unknown", NOT_EXECUTABLE)
     finally:
         os.close(root_fd)
@@ -87,12 +88,31 @@ def _known(head: bytes) -> bool:
     return runs is None or (machine, head[4]) in runs
 
 
-def _others() -> bool:
-    """Whether further formats are registered with the kernel (qemu and the like)."""
+def registered(head: bytes, command: str, place: Path = _BINFMT) -> bool:
+    """Whether a format that somebody has registered with the kernel (qemu, Debian's Python) takes the file; also True
+    where its entry cannot be understood."""
     try:
-        return bool(set(os.listdir(_BINFMT)) - {"register", "status"})
+        entries = [entry for entry in place.iterdir() if entry.name not in ("register", "status")]
+        return any(_matches(entry.read_text(errors="replace"), head, command) for entry in entries)
     except OSError:
         return False
+
+
+def _matches(entry: str, head: bytes, command: str) -> bool:
+    state, _, rest = entry.partition("\n")
+    if state == "disabled":
+        return False
+    fields = dict(line.split(" ", 1) for line in rest.splitlines() if " " in line)
+    if "extension" in fields:
+        return posixpath.basename(command).endswith(fields["extension"])
+    try:
+        offset, magic = int(fields["offset"]), bytes.fromhex(fields["magic"])
+        mask = bytes.fromhex(fields["mask"]) if "mask" in fields else b"\xff" * len(magic)
+    except (KeyError, ValueError):
+        return True
+    # the kernel's own window: what is beyond the file is zero
+    found = head.ljust(_HEAD, b"\0")[offset : offset + len(magic)]
+    return all((a ^ b) & c == 0 for a, b, c in zip(found, magic, mask, strict=False))
 
 
 def _exists(root_fd: int, path: bytes) -> bool:
