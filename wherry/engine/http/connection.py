@@ -247,7 +247,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def write(self, data: bytes) -> None:
         """Queue bytes; dropped once the connection is gone or our half of it closed."""
-        if not self.closed and not self._finished:
+        if not (self.closed or self._finished or self._transport.is_closing()):
             self._transport.write(data)
 
     @property
