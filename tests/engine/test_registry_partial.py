@@ -171,7 +171,7 @@ def test_what_is_kept_is_bounded_and_prune_takes_it(store: Store) -> None:
     assert partials.clean(oldest=5) == 100_000
     assert list(kept(store)) == [names[0].replace(":", "-")]
     assert store.images.prune({"label": ["a"]}, in_use=lambda id: ()).space_reclaimed == 0
-    assert store.images.prune(in_use=lambda id: ()).space_reclaimed == 100_000
+    assert store.images.prune({"dangling": ["true"]}, in_use=lambda id: ()).space_reclaimed == 100_000
     assert kept(store) == {}
 
 

@@ -132,7 +132,8 @@ def _check(images: Images, id: str, in_use: InUse, *, force: bool, names: bool) 
 def prune_images(images: Images, filters: Filters, *, in_use: InUse) -> ImagePruneResponse:
     """Remove the images that no container uses and that have no name, or with ``dangling=false`` whatever name.
 
-    Without filters what earlier pulls left half done goes too. Event ``prune``. Raises ``BadRequest`` for filters.
+    What earlier pulls left half done goes too, unless labels or a time are asked for. Event ``prune``. Raises
+    ``BadRequest`` for filters.
     """
     check_filters(filters, _PRUNE_FILTERS)
     words = {"true": True, "1": True, "false": False, "0": False}
@@ -151,7 +152,7 @@ def prune_images(images: Images, filters: Filters, *, in_use: InUse) -> ImagePru
                 continue
             removed += records
             freed += sum(sizes.get(record.deleted, 0) for record in records if record.deleted)
-    if not filters:
+    if not filters.keys() - {"dangling"}:
         freed += images.partials.clear()
     images.events.emit("image", "prune", "", {"reclaimed": str(freed)})
     return ImagePruneResponse(images_deleted=removed or None, space_reclaimed=freed)
