@@ -71,6 +71,18 @@ async def test_addresses_routes_and_what_inspect_shows(tmp_path: Path) -> None:
 
 
 @on_own_host
+async def test_ipv6_survives_a_narrow_way_out(tmp_path: Path) -> None:
+    sh("ip -6 addr flush dev ext; ip link set ext mtu 1000")
+    networks = await Engine(tmp_path).start()
+    await create6(networks, "own")
+    got = await join(networks, A, "own", "web")
+    shown = sh(f"nsenter --net={got.sandbox} ip addr show eth0")
+    assert "mtu 1280" in shown
+    assert got.ipv6_address in shown
+    await networks.close(remove=True)
+
+
+@on_own_host
 async def test_a_subnet_is_chosen_where_none_is_given(tmp_path: Path) -> None:
     networks = await Engine(tmp_path).start()
     own = await create6(networks, "own", "")

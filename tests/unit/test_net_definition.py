@@ -105,6 +105,7 @@ def test_ipv6() -> None:
         (pool(subnet="fd00::1/64"), BadRequest, "it should be fd00::/64"),
         (pool(subnet="fd00::/64", gateway="10.9.0.1"), BadRequest, "it is not in subnet"),
         (pool(subnet="fd00::/64", gateway="fd00::"), BadRequest, "it is the subnet's own"),
+        ({"enable_ipv6": True, "options": {"com.docker.network.driver.mtu": "1279"}}, BadRequest, "IPv6 needs 1280"),
         ({"enable_ipv6": True, **pool(subnet="fd12::/48")}, Forbidden, "Pool overlaps with other one"),
         (
             {"ipam": IPAM(config=[IPAMConfig(subnet="10.9.0.0/24"), IPAMConfig(subnet="10.8.0.0/24")])},

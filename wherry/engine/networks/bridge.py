@@ -20,6 +20,7 @@ from wherry.engine.networks.netlink import Netlink, NetlinkError
 log = logging.getLogger(__name__)
 
 MTU = 1500
+_IPV6_MTU = 1280  # on a link with less the kernel ends IPv6
 _IPV6 = Path("/proc/sys/net/ipv6")
 _LOCK = "/run/wherry-networks.lock"
 
@@ -152,7 +153,7 @@ def ensure_bridge(name: str, mac: str, gateway: Interface, mtu: int = 0, gateway
         if link is None:
             raise NetlinkError(errno.ENODEV, f"bridge {name} vanished")
         host.send(
-            netlink.set_mtu(link.index, mtu or outer_mtu()),
+            netlink.set_mtu(link.index, mtu or max(outer_mtu(), 0 if gateway6 is None else _IPV6_MTU)),
             netlink.add_address(link.index, gateway),
         )
         # else a container could send the host router advertisements, and be its way out

@@ -20,6 +20,7 @@ _BRIDGE_NAME = "com.docker.network.bridge.name"
 _ICC = "com.docker.network.bridge.enable_icc"
 _MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
 _HOST_BINDING = "com.docker.network.bridge.host_binding_ipv4"
+_IPV6_MTU = 1280  # on a link with less the kernel ends IPv6
 _MTU = "com.docker.network.driver.mtu"
 # what a network has from the configuration-only one that it follows
 _OF_CONFIGURATIONS = "labels subnet subnet_given gateway_address ip_range auxiliary ipam_options ipv6 pool6".split()
@@ -68,6 +69,8 @@ def define(request: NetworkCreateRequest, id: str, created: int, others: Iterabl
     if source is not None:
         for field in _OF_CONFIGURATIONS:
             setattr(record, field, copy.copy(getattr(source, field)))
+    if record.ipv6 and 0 < record.mtu < _IPV6_MTU:
+        raise BadRequest(f'invalid value for {_MTU}: "{record.mtu}": IPv6 needs {_IPV6_MTU} bytes')
     if not record.config_only:
         _check_conflicts(record, others)
     return record
