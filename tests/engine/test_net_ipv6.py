@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from tests.engine.net_machine import (
     ask,
     bound,
     create,
+    eventually,
     fails,
     join,
     look_up,
@@ -150,12 +153,20 @@ async def test_published_ports_answer_where_they_say(tmp_path: Path) -> None:
         A,
         None,
         "own",
-        bindings={"80/tcp": [*bound("8080"), *bound("8081", HOST6), *bound("8082", "0.0.0.0"), *bound("8083", "::")]},
+        bindings={
+            "80/tcp": [
+                *bound("8080"),
+                *bound("8081", HOST6),
+                *bound("8082", "0.0.0.0"),
+                *bound("8083", "::"),
+                *bound("8085", "::1"),
+            ]
+        },
     )
     assert got.ports == {
         "80/tcp": [
             *bound("8080", "0.0.0.0"), *bound("8082", "0.0.0.0"), *bound("8081", HOST6), *bound("8080", "::"),
-            *bound("8083", "::"),
+            *bound("8083", "::"), *bound("8085", "::1"),
         ]
     }  # fmt: skip
     other = await networks.connect(B, None, "own")
@@ -172,7 +183,10 @@ async def test_published_ports_answer_where_they_say(tmp_path: Path) -> None:
         assert ask(asked, 8080, got.sandbox), "hairpin: the container itself"
         assert ask(asked, 8080, other.sandbox), "its neighbour"
     assert ask(got.ipv6_address, 81, other.sandbox) == other.ipv6_address, "neighbours talk directly"
-    assert fails("::1", 8080) == "refused", "at once, so that who tries ::1 first goes on to 127.0.0.1"
+    for port in (8080, 8083, 8085):
+        assert ask("::1", port) == "fd00:1::1", "also from the host's loopback"
+    assert fails("::1", 8081) == "refused"
+    assert fails(HOST6, 8085, outside) == "refused", "asked for on ::1 alone"
     assert ask("127.0.0.1", 8080)
     # a machine that routes to the bridge through us gets at published ports only by their host's address
     sh(f"nsenter --net={outside} ip route add fd00:1::/64 via {HOST6}")
@@ -180,10 +194,16 @@ async def test_published_ports_answer_where_they_say(tmp_path: Path) -> None:
     assert fails(got.ipv6_address, 80, outside) == "timeout"
     with pytest.raises(ServerError, match=r"Bind for :::8083 failed: port is already allocated"):
         await networks.connect(C, None, "own", bindings={"80/tcp": bound("8083", "::")})
+    neighbour = await Engine(tmp_path / "two").start()
+    await create6(neighbour, "own", "fd00:2::/64")
+    for port, ip in (("8083", "::"), ("8085", "::1")):
+        with pytest.raises(ServerError, match="bind: address already in use"):
+            await neighbour.connect(C, None, "own", bindings={"80/tcp": bound(port, ip)})
+    await neighbour.close(remove=True)
     with pytest.raises(BadRequest, match="network bridge has no IPv6"):
         await networks.connect(C, None, "bridge", bindings={"80/tcp": bound("8084", "::")})
     with pytest.raises(BadRequest, match=r"publish on 127\.0\.0\.1"):
-        await networks.connect(C, None, "own", bindings={"80/tcp": bound("8084", "::1")})
+        await networks.connect(C, None, "own", bindings={"80/udp": bound("8084", "::1")})
     for server in servers:
         server.close()
     await networks.close(remove=True)
@@ -211,6 +231,14 @@ async def test_udp_and_the_conversations_of_a_container_that_went(tmp_path: Path
                 data, peer = server.recvfrom(100)
                 assert data == container.encode()
                 assert peer[0] == OUTSIDE6
+                with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as local:
+                    local.settimeout(1)
+                    local.connect(("::1", 5353))
+                    local.send(b"here")
+                    data, peer = server.recvfrom(100)
+                    assert (data, peer[0]) == (b"here", "fd00:1::1")
+                    server.sendto(b"answer", peer)
+                    assert local.recv(100) == b"answer"
             await networks.release(container)
     await networks.close(remove=True)
 
@@ -276,11 +304,13 @@ async def test_the_way_out_moves_with_its_addresses_and_ports(tmp_path: Path) ->
     await networks.disconnect(A, "a")
     assert "default via fd00:b::1 dev eth1" in sh(f"nsenter --net={got.sandbox} ip -6 route")
     assert ask(HOST6, 8080, tmp_path / "outside")
+    assert ask("::1", 8080) == "fd00:b::1"
     await networks.disconnect(A, "b")
     assert "default" not in sh(f"nsenter --net={got.sandbox} ip -6 route")
     (only,) = networks.endpoints(A)
     assert only.ports == {"80/tcp": bound("8080", "0.0.0.0")}, "no IPv6 there, and none is claimed"
     assert fails(HOST6, 8080, tmp_path / "outside") == "refused"
+    assert fails("::1", 8080) == "refused"
     assert ask(HOST, 8080, tmp_path / "outside")
     for server in servers:
         server.close()
@@ -299,16 +329,24 @@ async def test_what_lives_goes_on_through_the_engines_death(tmp_path: Path) -> N
     server = Server(got.sandbox, 80, "::")
     await first.die()
     assert ask(HOST6, 8080, tmp_path / "outside")
+    assert ask("::1", 8080)
     sh("nft flush ruleset")
     second = Engine(tmp_path)
     networks = await second.start(A)
     assert networks.endpoints(A) == [got]
     assert ask(HOST6, 8080, tmp_path / "outside")
     assert fails(HOST6, 9090, tmp_path / "outside") == "refused"
+    assert ask("::1", 8080)
+    assert fails("::1", 9090) == "refused"
+    (pid,) = second.name_server()
+    os.kill(pid, signal.SIGKILL)
+    await eventually(lambda: second.name_server() not in ([], [pid]))
+    await eventually(lambda: fails("::1", 8080).startswith("answered"))
     with pytest.raises(OSError, match="in use"):
         Server(None, 8080, "::")
     assert (await networks.connect(C, None, "own")).ipv6_address == "fd00:1::3"
     await networks.release(A)
+    assert fails("::1", 8080) == "refused"
     await networks.release(C)
     server.close()
     await networks.close(remove=True)
@@ -330,6 +368,7 @@ async def test_the_default_bridge_has_ipv6_if_it_is_told_so(tmp_path: Path) -> N
     )  # fmt: skip
     server = Server(got.sandbox, 80, "::")
     assert ask(HOST6, 8080, tmp_path / "outside") == OUTSIDE6
+    assert ask("::1", 8080) == "fd00:d::1"
     await first.die()
     second = Engine(tmp_path)  # without, but there is a container that has it
     networks = await second.start(A)

@@ -10,7 +10,7 @@ from wherry.engine.containers.container import Container
 from wherry.engine.containers.create import rewrite_description
 from wherry.engine.containers.network import dns_names, join, note_ports, rewrite_files, texts
 from wherry.engine.containers.registry import Containers
-from wherry.engine.networks.endpoints import check_address
+from wherry.engine.networks.asked import check_address
 from wherry.engine.networks.records import BRIDGE, HOST, NULL, NetworkRecord
 
 _SHARED = "container sharing network namespace with another container or host cannot be connected to any other network"

@@ -11,7 +11,7 @@ import errno
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface
+from ipaddress import IPv4Address, IPv6Address, ip_interface
 from pathlib import Path
 from typing import Protocol
 
@@ -19,13 +19,23 @@ from wherry.api.errors import ApiError, BadRequest, Forbidden, NotFound, ServerE
 from wherry.api.models.networks import EndpointIPAMConfig, EndpointSettings, PortMap
 from wherry.engine.blocking import in_thread
 from wherry.engine.networks import bridge, netns
+from wherry.engine.networks.asked import check_address, check_wishes, link_local, relays_of, take_address, targets
 from wherry.engine.networks.bridge import Attachment
 from wherry.engine.networks.catalog import Catalog
-from wherry.engine.networks.ipam import Address, Addresses, Interface, NoAddress, NotInSubnet, mac_for
+from wherry.engine.networks.ipam import Address, NoAddress, mac_for
 from wherry.engine.networks.names import Entry, Membership, Names, NamesError
 from wherry.engine.networks.netlink import mac_bytes
 from wherry.engine.networks.nftables import NftError
-from wherry.engine.networks.ports import ANY, HostPorts, PortError, Published, Wish, is_ipv6, parse_wishes, port_map
+from wherry.engine.networks.ports import (
+    ANY,
+    HostPorts,
+    PortError,
+    Published,
+    Wish,
+    is_ipv6,
+    parse_wishes,
+    port_map,
+)
 from wherry.engine.networks.records import BRIDGE, HOST, Endpoint, EndpointRecord, NetworkRecord
 from wherry.engine.networks.rules import Rules
 from wherry.engine.store.layout import Layout
@@ -114,7 +124,7 @@ class Endpoints:
             self._catalog.save(record)
             if network.driver != HOST:
                 await self._build(record, network, path)
-            if record.names:
+            if record.names or relays_of(record):
                 await self._tell(container)
             if running:
                 record.pending = False
@@ -141,15 +151,17 @@ class Endpoints:
         check_address(network, asked)
         pool, pool6 = self._catalog.pool(network), self._catalog.pool6(network)
         ipam = asked.ipam_config or EndpointIPAMConfig()
-        record.address = _take(pool, IPv4Address(ipam.ipv4_address) if ipam.ipv4_address else None, record.container)
+        record.address = take_address(
+            pool, IPv4Address(ipam.ipv4_address) if ipam.ipv4_address else None, record.container
+        )
         if pool6 is not None:
             wanted6 = IPv6Address(ipam.ipv6_address) if ipam.ipv6_address else None
             try:
-                record.address6 = _take(pool6, wanted6, record.container)
+                record.address6 = take_address(pool6, wanted6, record.container)
             except ApiError:
                 pool.release(record.interface.ip)
                 raise
-        record.link_local = [str(_link_local(text)) for text in ipam.link_local_ips or ()]
+        record.link_local = [str(link_local(text)) for text in ipam.link_local_ips or ()]
         record.mac = mac or mac_for(record.interface.ip)
         record.veth = self._veth()
         try:
@@ -218,8 +230,12 @@ class Endpoints:
                 await in_thread(work)
             except OSError as error:
                 log.error("link left over: %s", error)
+            relayed = bool(relays_of(record))
             self._ports.release(record.ports)
             self._catalog.forget(record)
+            if relayed:
+                with contextlib.suppress(NamesError):
+                    await self._tell(record.container)
 
         await netns.to_the_end(take_back())
 
@@ -242,13 +258,14 @@ class Endpoints:
                 members.append(
                     Membership(network.id, network.name, tuple(record.addresses), tuple(record.names), record.links)
                 )
-        if not members:
+        relays = tuple(relay for record in records for relay in relays_of(record))
+        if not members and not relays:
             return None
         servers = next((tuple(record.servers) for record in records if record.servers), ())
         # the network that leads out is asked first
         gateways = {record.network for record in records if record.gateway}
         members.sort(key=lambda member: member.network not in gateways)
-        return Entry(self._sandbox(container), tuple(members), servers, outside=bool(gateways))
+        return Entry(self._sandbox(container), tuple(members), servers, outside=bool(gateways), relays=relays)
 
     async def rename(self, container: str, names: Mapping[str, Sequence[str]]) -> None:
         """See ``Networks.rename``."""
@@ -271,7 +288,7 @@ class Endpoints:
         """See ``Networks.release``."""
         records = self._catalog.of(container)
         path = self._sandbox(container)
-        if any(record.names for record in records):
+        if any(record.names or relays_of(record) for record in records):
             await self._names.drop(container)  # its sockets would keep the namespace
         if records or path.exists():
             ports = [port for record in records for port in record.ports]
@@ -339,8 +356,14 @@ class Endpoints:
             if network.six is not None:
                 gateways.append(network.six.gateway.ip)
             await netns.in_own_thread(lambda: bridge.lead_out(path, *gateways))
+        relayed = any(map(relays_of, self._catalog.of(container)))
         self._ports.release(record.ports)
         self._catalog.forget(record)
+        if relayed:
+            try:
+                await self._tell(container)
+            except NamesError as error:
+                log.error("ports of %s on ::1: %s", container[:12], error)
 
     def _withdraw(self, ports: Sequence[Published], path: Path | None) -> None:
         try:
@@ -412,90 +435,3 @@ class Endpoints:
             ports=port_map(record.ports, record.only_exposed),
             dns_names=tuple(record.names) if network.user_defined else None,
         )
-
-
-def check_address(network: NetworkRecord, asked: EndpointSettings) -> None:
-    """Whether a network takes the addresses and aliases that are asked for. Raises ``BadRequest``."""
-    ipam = asked.ipam_config
-    if network.default and asked.aliases:
-        raise BadRequest("network-scoped alias is supported only for containers in user defined networks")
-    if not ipam:
-        return
-    for text in ipam.link_local_ips or ():
-        _link_local(text)
-    if not (ipam.ipv4_address or ipam.ipv6_address):
-        return
-    if network.default:
-        raise BadRequest("user specified IP address is supported on user defined networks only")
-    if ipam.ipv4_address:
-        try:
-            IPv4Address(ipam.ipv4_address)
-        except ValueError:
-            raise BadRequest(f"invalid IPv4 address: {ipam.ipv4_address}") from None
-    if ipam.ipv6_address:
-        try:
-            if IPv6Address(ipam.ipv6_address).scope_id is not None:
-                raise ValueError
-        except ValueError:
-            raise BadRequest(f"invalid IPv6 address: {ipam.ipv6_address}") from None
-        if network.six is None:
-            raise BadRequest(f"invalid IPv6 address: {ipam.ipv6_address}: network {network.name} has no IPv6")
-    if (ipam.ipv4_address and not network.subnet_given) or (
-        ipam.ipv6_address and not (network.six and network.six.given)
-    ):
-        raise BadRequest(
-            "user specified IP address is supported only when connecting to networks with user configured subnets"
-        )
-
-
-def _link_local(text: str) -> Interface:
-    """One of ``LinkLocalIPs``, with the prefix length that it has. Raises ``BadRequest``."""
-    try:
-        address = ip_address(text)
-        if not address.is_link_local or "%" in text:
-            raise ValueError
-    except ValueError:
-        raise BadRequest(f"Invalid link-local IP address: {text}") from None
-    return ip_interface(f"{address}/{16 if address.version == 4 else 64}")
-
-
-def check_wishes(network: NetworkRecord, wishes: Sequence[Wish]) -> None:
-    """Whether ports can be published where they are asked for. Raises ``BadRequest``."""
-    for wish in wishes:
-        if not is_ipv6(wish.host_ip):
-            continue
-        if network.six is None:
-            raise BadRequest(
-                f"port {wish.container_port}/{wish.protocol} can't be published on {wish.host_ip}: network {network.name} has "
-                "no IPv6 (make one with EnableIPv6, or publish on an IPv4 address)"
-            )
-        if IPv6Address(wish.host_ip).is_loopback:
-            raise BadRequest(
-                f"port {wish.container_port}/{wish.protocol} can't be published on {wish.host_ip}: the kernel leads nothing "
-                "from there to containers (publish on 127.0.0.1)"
-            )
-
-
-def targets(record: EndpointRecord) -> dict[Published, Address]:
-    """Where an endpoint's published ports lead, those of IPv6 addresses to its IPv6 address."""
-    six = record.interface6
-    found: dict[Published, Address] = {}
-    for port in record.ports:
-        if not is_ipv6(port.host_ip):
-            found[port] = record.interface.ip
-        elif six is not None:
-            found[port] = six.ip
-    return found
-
-
-def _take(pool: Addresses, wanted: Address | None, container: str) -> str:
-    """An address with its prefix length. Raises ``BadRequest``, ``Forbidden``, ``ServerError``."""
-    try:
-        if wanted is None:
-            return str(pool.allocate(container))
-        pool.take(wanted, container)
-    except NotInSubnet as error:
-        raise BadRequest(str(error)) from None
-    except NoAddress as error:
-        raise (Forbidden if wanted else ServerError)(str(error)) from None
-    return f"{wanted}/{pool.subnet.prefixlen}"

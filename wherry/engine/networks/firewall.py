@@ -11,7 +11,7 @@ A table, for bridges B with subnets S:
                 127.0.0.1, and must not let containers reach the host's own loopback services.
     prerouting  to an address of this host: to the container that publishes the port. Not for 127.0.0.0/8, which a
     output      neighbour on the wire could send; that is translated only where it begins, in output. Never for ::1,
-                whose answers the kernel would drop: the port is refused there, so that clients go on to 127.0.0.1.
+                whose answers the kernel would drop: the name server's process carries that on (relay.py).
     forward     into B: answers, published ports, and neighbours on the same B; nothing else. From and to an internal
                 B only neighbours.
     postrouting from S out of anywhere but B: masqueraded; also the host's loopback into B, and a container that reaches

@@ -33,6 +33,7 @@ _TABLE = "wherry-names"
 _DEADLINE = 10.0  # seconds for an answer of the name server
 _START_DEADLINE = 30.0  # a second on a busy machine; many where a machine is translated
 _PACKET = 1 << 18
+_DESCRIPTORS = 128  # that go with one order
 
 
 class NamesError(Exception):
@@ -52,14 +53,25 @@ class Membership:
 
 
 @dataclass(frozen=True, slots=True)
+class Relayed:
+    """A port of the host's ``::1`` that leads to a container's address and port."""
+
+    protocol: str  # tcp or udp
+    host_port: int
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """What the name server is to know of a container. Without ``servers`` the host's resolvers are asked; without
-    ``outside`` nobody is."""
+    ``outside`` nobody is; without ``networks`` it has no names. ``relays`` are carried on there, too."""
 
     sandbox: Path
     networks: tuple[Membership, ...]
     servers: tuple[str, ...] = ()
     outside: bool = True
+    relays: tuple[Relayed, ...] = ()
 
 
 class Names:
@@ -69,6 +81,7 @@ class Names:
         self._path = directory / "names.sock"
         self._entries: dict[str, Entry] = {}
         self._known: set[str] = set()  # whom the present name server has sockets of
+        self._relayed: dict[str, tuple[Relayed, ...]] = {}  # what it carries on
         self._socket: socket.socket | None = None
         self._pidfd: int | None = None
         self._lock = asyncio.Lock()
@@ -93,8 +106,9 @@ class Names:
         """Serve a container no longer, and let go of its namespace."""
         async with self._lock:
             self._entries.pop(container, None)
-            if container in self._known:
+            if container in self._known or container in self._relayed:
                 self._known.discard(container)
+                self._relayed.pop(container, None)
                 with contextlib.suppress(OSError, NamesError):  # a dead one holds nothing
                     await self._order({"op": "drop", "id": container})
 
@@ -107,7 +121,7 @@ class Names:
                     served = set((await self._order({"op": "list"}))["ids"])
                     for container in served - set(entries):
                         await self._order({"op": "drop", "id": container})
-                    self._known = served & set(entries)
+                    self._known = served & {container for container, entry in entries.items() if entry.networks}
                 for container in entries:
                     await self._put(container)
             except (OSError, NamesError, NftError) as error:
@@ -137,6 +151,25 @@ class Names:
 
     async def _put(self, container: str) -> None:
         entry = self._entries[container]
+        if entry.networks:
+            await self._put_names(container, entry)
+        elif container in self._known:
+            self._known.discard(container)
+            await self._order({"op": "drop", "id": container})
+            self._relayed.pop(container, None)
+        if self._relayed.get(container, ()) != entry.relays:
+            await self._put_relays(container, entry.relays)
+
+    async def _put_relays(self, container: str, relays: tuple[Relayed, ...]) -> None:
+        for start in range(0, max(1, len(relays)), _DESCRIPTORS):
+            some = relays[start : start + _DESCRIPTORS]
+            with contextlib.ExitStack() as stack:
+                sockets = [stack.enter_context(one) for one in map(_relay_socket, some)]
+                ports = [{"address": relay.address, "port": relay.port} for relay in some]
+                await self._order({"op": "relay", "id": container, "ports": ports, "more": start > 0}, *sockets)
+        self._relayed[container] = relays
+
+    async def _put_names(self, container: str, entry: Entry) -> None:
         order = {
             "op": "put",
             "id": container,
@@ -209,6 +242,7 @@ class Names:
 
     def _let_go(self) -> None:
         self._known.clear()
+        self._relayed.clear()
         if self._pidfd is not None:
             asyncio.get_running_loop().remove_reader(self._pidfd)
             os.close(self._pidfd)
@@ -266,6 +300,21 @@ def _ask(connection: socket.socket, order: dict[str, Any], sockets: tuple[socket
         raise ConnectionResetError("the name server has ended")
     result: dict[str, Any] = json.loads(answer)
     return result
+
+
+def _relay_socket(relay: Relayed) -> socket.socket:
+    """Beside the socket that holds the port, which allows just that (ports.py). Raises ``OSError``."""
+    kind = socket.SOCK_DGRAM if relay.protocol == "udp" else socket.SOCK_STREAM
+    one = socket.socket(socket.AF_INET6, kind | socket.SOCK_CLOEXEC)
+    try:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        one.bind(("::1", relay.host_port))
+        if kind == socket.SOCK_STREAM:
+            one.listen(64)
+    except BaseException:
+        one.close()
+        raise
+    return one
 
 
 def _spawn(path: Path) -> None:

@@ -27,9 +27,10 @@ from wherry.engine.blocking import in_thread
 from wherry.engine.events import Events
 from wherry.engine.filters import check_keys, match_labels, parse_until
 from wherry.engine.networks import bridge, netns, view
+from wherry.engine.networks.asked import targets
 from wherry.engine.networks.catalog import Catalog
 from wherry.engine.networks.definition import define
-from wherry.engine.networks.endpoints import Endpoints, targets
+from wherry.engine.networks.endpoints import Endpoints
 from wherry.engine.networks.facts import NetworkFacts
 from wherry.engine.networks.firewall import Segment
 from wherry.engine.networks.ipam import Address, NoAddress, choose_subnet, choose_subnet6

@@ -195,7 +195,7 @@ class HostPorts:
 
     def hold(self, port: Published) -> None:
         """Hold a port that is published already, after a restart of the engine. Raises ``PortError``."""
-        self._hold(port.protocol, port.host_ip, port.host_port)
+        self._hold(port.protocol, port.host_ip, port.host_port, again=True)
 
     def release(self, ports: Iterable[Published]) -> None:
         """Let go of ports; those not held are passed over."""
@@ -251,13 +251,13 @@ class HostPorts:
             return got
         raise PortError("all ports are allocated")
 
-    def _hold(self, protocol: str, host_ip: str, number: int) -> None:
+    def _hold(self, protocol: str, host_ip: str, number: int, *, again: bool = False) -> None:
         owners = self._held.get((protocol, number), {})
         own = [owner for owner in owners if is_ipv6(owner) == is_ipv6(host_ip)]
         if own and (host_ip in (ANY, ANY6, *own) or not {ANY, ANY6}.isdisjoint(own)):
             raise _Taken(f"Bind for {host_ip}:{number} failed: port is already allocated")
         try:
-            holder = _holder(protocol, host_ip, number)
+            holder = _holder(protocol, host_ip, number, again=again)
         except OSError as error:
             where = f"{protocol}6 [{host_ip}]" if is_ipv6(host_ip) else f"{protocol}4 {host_ip}"
             text = f"listen {where}:{number}: bind: {os.strerror(error.errno or 0).lower()}"
@@ -269,8 +269,12 @@ class _Taken(PortError):
     pass
 
 
-def _holder(protocol: str, host_ip: str, number: int) -> socket.socket | None:
-    """A socket that keeps the port and answers nothing; None where the kernel lacks the protocol."""
+def _holder(protocol: str, host_ip: str, number: int, *, again: bool = False) -> socket.socket | None:
+    """A socket that keeps the port and answers nothing; None where the kernel lacks the protocol.
+
+    On IPv6 the name server's process listens on ``::1`` beside it (relay.py), and goes on doing so without the engine:
+    sockets of root that say so may share the port, but not before this one has it, unless it is so ``again``.
+    """
     family = socket.AF_INET6 if is_ipv6(host_ip) else socket.AF_INET
     if protocol == "udp":
         holder = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
@@ -284,6 +288,7 @@ def _holder(protocol: str, host_ip: str, number: int) -> socket.socket | None:
     try:
         if family == socket.AF_INET6:
             holder.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(again))
         if protocol == "udp":
             _drop_all(holder)
             holder.bind((host_ip, number))
@@ -295,6 +300,8 @@ def _holder(protocol: str, host_ip: str, number: int) -> socket.socket | None:
             holder.listen(1)
             holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
             holder.shutdown(socket.SHUT_RD)
+        if family == socket.AF_INET6:
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     except BaseException:
         holder.close()
         raise

@@ -11,12 +11,14 @@ The engine talks over a SOCK_SEQPACKET socket, one JSON object a packet, each an
 
     {"op": "put", "id": …, "networks": [{"id", "name", "addresses", "names", "links"}], "servers": […], "outside": true}
         and two descriptors, UDP and listening TCP, unless they were given before: the container is known so from now on
+    {"op": "relay", "id": …, "ports": [{"address", "port"}], "more": false}
+        and a descriptor for each: what comes there goes to the container (relay.py), in the place of, or beside, those before
     {"op": "drop", "id": …}   its sockets are closed, its names forgotten
     {"op": "list"}            {"ids": […]}
     {"op": "exit"}
 
 It ends by itself: soon when it serves nobody and no engine is connected, later when it serves nobody. Of Wherry nothing
-is imported here, to stay small.
+else is imported here, to stay small.
 """
 
 from __future__ import annotations
@@ -38,6 +40,8 @@ from typing import Any
 
 from dnslib import AAAA, CLASS, PTR, QTYPE, RCODE, RR, A, DNSBuffer, DNSError, DNSHeader, DNSQuestion, DNSRecord  # type: ignore[import-untyped]
 
+from wherry.engine.networks.relay import Relay, open_relays
+
 TTL = 0  # seconds: an answer may be wrong at once, so nobody is to keep it
 ALONE, IDLE = 2.0, 60.0  # seconds without clients until the end, without and with an engine
 ASK = 3.0  # seconds that a server gets before the next is asked
@@ -45,6 +49,7 @@ TCP_IDLE = 15.0
 UNDER_WAY = 1024  # questions to outside at once; and of one container, a quarter of it
 CONNECTIONS = 64  # TCP connections of one container at once
 PACKET = 1 << 18
+DESCRIPTORS = 128  # in one packet
 RESOLV_CONF = "/etc/resolv.conf"
 
 Reply = Callable[[bytes], Awaitable[None]]
@@ -331,6 +336,7 @@ class Service:
         self.table = Table()
         self.resolver = Resolver(self.table)
         self._listener = listener
+        self._relays: dict[str, list[Relay]] = {}
         self._engines: set[socket.socket] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._over = asyncio.Event()
@@ -346,7 +352,7 @@ class Service:
         while not self._over.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._over.wait(), 1)
-            if self.table.clients:
+            if self.table.clients or self._relays:
                 self._quiet_since = time.monotonic()
             elif time.monotonic() - self._quiet_since > (IDLE if self._engines else ALONE):
                 return
@@ -361,7 +367,7 @@ class Service:
     def _readable(self, engine: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         try:
-            data, fds, _, _ = socket.recv_fds(engine, PACKET, 2)
+            data, fds, _, _ = socket.recv_fds(engine, PACKET, DESCRIPTORS)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
@@ -392,13 +398,19 @@ class Service:
         verb, id = order["op"], order.get("id", "")
         known = self.table.clients.get(id)
         if verb == "list":
-            return {"ids": list(self.table.clients)}
+            return {"ids": list({*self.table.clients, *self._relays})}
         if verb == "exit":
             self._over.set()
         elif verb == "drop":
             if known is not None:
                 self.table.forget(known)
                 known.close()
+            self._end_relays(id)
+        elif verb == "relay":
+            if not order["more"]:
+                self._end_relays(id)
+            if sockets:
+                self._relays.setdefault(id, []).extend(await open_relays(order["ports"], sockets))
         elif verb == "put":
             client = known
             if sockets:
@@ -415,6 +427,10 @@ class Service:
         else:
             return {"error": f"no such order: {verb}"}
         return {}
+
+    def _end_relays(self, id: str) -> None:
+        for relay in self._relays.pop(id, []):
+            relay.close()
 
     async def _listen(self, client: Client, udp: socket.socket, tcp: socket.socket) -> None:
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
