@@ -99,13 +99,13 @@ def test_the_image_has_what_the_dockerfile_says(engine: Engine) -> None:
 
 @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
 def test_a_context_may_be_compressed(engine: Engine, pack: Callable[[bytes], bytes]) -> None:
-    assert build(engine, pack(context({"a": "A"}, SIMPLE))).error == ""
+    assert build(engine, pack(context({"a": "A"}, COPIES))).error == ""
 
 
 def test_the_dockerfile_may_lie_elsewhere(engine: Engine) -> None:
-    assert build(engine, context({"a": "A", "deep/File": SIMPLE}), dockerfile="deep/File").error == ""
-    assert build(engine, context({"a": "A", "dockerfile": SIMPLE})).error == ""
-    assert build(engine, context({"a": "A", "link": symlink("link", "/b"), "b": SIMPLE}), dockerfile="link").error == ""
+    assert build(engine, context({"a": "A", "deep/File": COPIES}), dockerfile="deep/File").error == ""
+    assert build(engine, context({"a": "A", "dockerfile": COPIES})).error == ""
+    assert build(engine, context({"a": "A", "link": symlink("link", "/b"), "b": COPIES}), dockerfile="link").error == ""
     outside = build(engine, context({"a": "A"}), dockerfile="../File")
     assert (outside.status, outside.error) == (500, "forbidden path outside the build context: ../File ()")
     missing = build(engine, context({"a": "A"}))
@@ -138,7 +138,7 @@ def test_a_command_that_is_not_there_ends_the_build(engine: Engine) -> None:
 
 @pytest.mark.parametrize(
     ("query", "left_by_success", "left_by_failure"),
-    [({}, 0, 1), ({"rm": 1}, 0, 1), ({"rm": 0}, 1, 2), ({"forcerm": 1}, 0, 0)],
+    [({}, 0, 1), ({"rm": 0}, 1, 2), ({"forcerm": 1}, 0, 0)],
 )
 def test_containers_of_steps(engine: Engine, query: dict[str, int], left_by_success: int, left_by_failure: int) -> None:
     def left(text: str) -> int:
@@ -325,7 +325,7 @@ def test_what_cannot_be_asked(engine: Engine, query: dict[str, object], status: 
 
 
 def test_credentials_that_cannot_be_read_count_as_none(engine: Engine) -> None:
-    body = context({"a": "A"}, SIMPLE)
+    body = context({"a": "A"}, COPIES)
     assert build(engine, body, headers={"X-Registry-Config": "%%%"}).error == ""
     assert build(engine, body, headers=registry_config({"host": {"username": "u", "password": "p"}})).error == ""
 
@@ -338,7 +338,7 @@ def test_a_broken_archive_is_refused(engine: Engine) -> None:
 
 def test_images_of_steps_are_hidden_and_go_with_the_last(engine: Engine) -> None:
     before = len(engine.http.get("/images/json?all=1").json)
-    built = build(engine, context({"a": "A"}, SIMPLE), t="steps")
+    built = build(engine, context({"a": "A"}, COPIES), t="steps")
     assert len(engine.http.get("/images/json").json) == 2
     assert len(engine.http.get("/images/json?all=1").json) == before + 2
     assert engine.http.delete("/images/steps").status == 200

@@ -20,6 +20,7 @@ import pytest
 
 import wherry
 from scripts.make_images import BUSYBOX, busybox_archive
+from tests.support.builds import build, context, registry_config
 from tests.support.docker_registry import HERE, Machine, registry
 from tests.support.engines import REPOSITORY, Engine, decode_lines, end_process, scratch_root, wherry_command
 from tests.support.http import Http, eventually
@@ -231,6 +232,13 @@ def test_passwords(first: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert digest_in(cli(first, "pull", name)) == pushed
         cli(first, "logout", place)
         assert "no basic auth credentials" in cli(first, "pull", f"{name}:none", fails=True)
+
+        cli(first, "rmi", name)
+        body = context({}, f"FROM {name}\nCOPY --from={name} /bin/busybox /copied\n")
+        assert "no basic auth credentials" in build(first, body).error
+        credentials = registry_config({place: {"username": "ann", "password": "secret"}})
+        built = build(first, body, headers=credentials, pull=1)
+        assert (built.error, any(line.get("status") == f"Digest: {pushed}" for line in built.lines)) == ("", True)
 
         cli(first, *login, stdin="secret")
         with monkeypatch.context() as patched, wherry.connect(first.address) as ours:

@@ -132,3 +132,12 @@ def test_a_client_that_does_not_read_costs_no_memory_and_loses_nothing(crashable
             total += json.loads(message).get("stream", "").count("x")
     assert total >= (megabytes << 20) * 1023 // 1024
     assert total < ((megabytes << 20) * 1023 // 1024) + 3000
+
+
+def test_a_prune_meanwhile_takes_nothing_from_a_build(crashable: CrashEngine) -> None:
+    with begin(crashable, "FROM busybox\nENV A=1\nRUN echo begun; sleep 1\nENV B=1\n", t="pruned") as exchange:
+        lines = read_until(exchange, "begun")
+        crashable.http.post("/images/prune")
+        assert crashable.http.post("/images/prune", query={"filters": {"dangling": ["false"]}}).status == 200
+        assert any(b"Successfully tagged pruned:latest" in line for line in lines)
+    crashable.http.delete("/images/pruned")

@@ -90,17 +90,19 @@ async def _build(
             escape=file.escape,
         )
         id = await _all_stages(job, file, stages, before)
+        progress.say(f"Successfully built {short_id(id)}\n")
+        for name in options.tags:
+            images.name_image(id, name, action="tag")
+            progress.say(f"Successfully tagged {name}\n")
     except BaseException as error:
         if job is not None:
             job.cancelled.set()
             await asyncio.shield(_leave(job, error))
         raise
     finally:
+        if job is not None:
+            job.let_go()
         await asyncio.shield(in_thread(context.close))
-    progress.say(f"Successfully built {short_id(id)}\n")
-    for name in options.tags:
-        images.name_image(id, name, action="tag")
-        progress.say(f"Successfully tagged {name}\n")
     return id
 
 
@@ -190,6 +192,7 @@ def _declare_before(job: Build, arg: i.Arg) -> None:
 
 async def _step(job: Build, state: StageState, instruction: i.Instruction) -> None:
     await step(job, state, instruction)
+    job.hold(state.image_id)
     if job.options.remove:
         await containers_of_steps.remove(job, say=True)
     else:
@@ -204,6 +207,7 @@ async def _begin(job: Build, stage: i.Stage) -> StageState:
         raise BadRequest(f"base name ({stage.base}) should not be blank")
     base = await _base(job, name, platform)
     state = StageState.begin(stage, base)
+    job.hold(state.image_id)
     triggers, state.config.on_build = state.config.on_build or [], None
     if triggers:
         job.progress.say(f"# Executing {len(triggers)} build trigger{'s' if len(triggers) > 1 else ''}\n")

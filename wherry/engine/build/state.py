@@ -40,6 +40,22 @@ class Build:
     cancelled: threading.Event = field(default_factory=threading.Event)
     done: list[StageState] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
+    _held: list[str] = field(default_factory=list)
+
+    def hold(self, image_id: str) -> None:
+        """No prune takes this image while the build goes on."""
+        if image_id:
+            self._held.append(image_id)
+            self.containers.parts.images.held[image_id] += 1
+
+    def let_go(self) -> None:
+        """The build is over."""
+        held = self.containers.parts.images.held
+        while self._held:
+            image_id = self._held.pop()
+            held[image_id] -= 1
+            if not held[image_id]:
+                del held[image_id]
 
     def named(self, name: str) -> StageState | None:
         return next((stage for stage in self.done if stage.name and stage.name == name.lower()), None)

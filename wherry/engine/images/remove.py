@@ -159,6 +159,8 @@ def prune_images(images: Images, filters: Filters, *, in_use: InUse) -> ImagePru
 
 
 def _prunable(images: Images, image: Image, filters: Filters, *, dangling: bool, until: int | None) -> bool:
+    if image.id in images.held:
+        return False
     if images.children(image.id) and (dangling or not image.references):
         return False
     if dangling and image.repo_tags:

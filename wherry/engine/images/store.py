@@ -81,6 +81,7 @@ class Images:
         self._names: dict[str, str] = {}  # reference key → image id
         self._keys: defaultdict[str, set[str]] = defaultdict(set)  # and the other way round
         self._pins: Counter[str] = Counter()  # chain ids that somebody needs for a while
+        self.held: Counter[str] = Counter()  # ids of images that builds under way stand on: no prune takes them
 
     def recover(self) -> _Paths:
         """At the engine's start: read the rows, take away what was under way, set unknown content aside.
