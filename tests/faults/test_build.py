@@ -141,3 +141,13 @@ def test_a_prune_meanwhile_takes_nothing_from_a_build(crashable: CrashEngine) ->
         assert crashable.http.post("/images/prune", query={"filters": {"dangling": ["false"]}}).status == 200
         assert any(b"Successfully tagged pruned:latest" in line for line in lines)
     crashable.http.delete("/images/pruned")
+
+
+def test_the_engines_own_end_takes_the_build_along(crashable: CrashEngine) -> None:
+    with begin(crashable, BUSY) as exchange:
+        read_until(exchange, "begun")
+        crashable.process.terminate()
+        crashable.process.wait(30)
+    assert not leavings(crashable).get("processes")
+    crashable.boot()
+    eventually(all_gone(crashable), within=15, what=f"nothing left: {leavings(crashable)}")
