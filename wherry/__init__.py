@@ -43,6 +43,16 @@ if TYPE_CHECKING:
         PortBinding,
         RestartPolicy,
     )
+    from wherry.api.models.host import (
+        BindOptions,
+        DeviceMapping,
+        DeviceRequest,
+        ThrottleDevice,
+        TmpfsOptions,
+        Ulimit,
+        VolumeOptions,
+        WeightDevice,
+    )
     from wherry.api.models.images import AuthConfig
     from wherry.api.models.networks import EndpointSettings, NetworkingConfig
     from wherry.client._async.client import AsyncClient, connect_async
@@ -83,9 +93,20 @@ _CONTAINER_MODELS = (
     "PortBinding",
     "RestartPolicy",
 )
+_HOST_MODELS = (
+    "BindOptions",
+    "DeviceMapping",
+    "DeviceRequest",
+    "ThrottleDevice",
+    "TmpfsOptions",
+    "Ulimit",
+    "VolumeOptions",
+    "WeightDevice",
+)
 _HOMES = {
     **dict.fromkeys(_ERRORS, "wherry.api.errors"),
     **dict.fromkeys(_CONTAINER_MODELS, "wherry.api.models.containers"),
+    **dict.fromkeys(_HOST_MODELS, "wherry.api.models.host"),
     "AuthConfig": "wherry.api.models.images",
     "EndpointSettings": "wherry.api.models.networks",
     "NetworkingConfig": "wherry.api.models.networks",
@@ -112,6 +133,7 @@ __all__ = [
     "AsyncClient",
     "AuthConfig",
     "BadRequest",
+    "BindOptions",
     "Client",
     "Conflict",
     "ConnectError",
@@ -119,6 +141,8 @@ __all__ = [
     "ContainerCreateRequest",
     "ContainerUpdateRequest",
     "CredentialsError",
+    "DeviceMapping",
+    "DeviceRequest",
     "EndpointSettings",
     "Engine",
     "ExecResult",
@@ -138,12 +162,17 @@ __all__ = [
     "RunResult",
     "ServerError",
     "StreamError",
+    "ThrottleDevice",
     "Timeout",
     "Timeouts",
     "TlsFiles",
+    "TmpfsOptions",
     "TransportError",
+    "Ulimit",
     "Unauthorized",
     "Unavailable",
+    "VolumeOptions",
+    "WeightDevice",
     "WherryError",
     "connect",
     "connect_async",
