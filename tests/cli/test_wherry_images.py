@@ -120,6 +120,21 @@ def test_push_pull_and_search(cli: Wherry) -> None:
             assert cli(*command).returncode == 2
 
 
+def test_run_fetches_what_is_missing(cli: Wherry) -> None:
+    with registry() as place:
+        cli.ok("tag", "busybox", f"{place}/tools")
+        cli.ok("push", "-q", f"{place}/tools")
+        cli.ok("rmi", f"{place}/tools")
+        done = cli("run", "--rm", "--pull", "never", f"{place}/tools", "true")
+        assert (done.returncode, done.stderr) == (125, f"wherry: No such image: {place}/tools:latest\n".encode())
+        done = cli("run", "--rm", f"{place}/tools", "echo", "fetched")
+        assert (done.returncode, done.stdout) == (0, b"fetched\n")
+        assert f"Downloaded newer image for {place}/tools:latest" in done.stderr.decode()
+        assert b"up to date" in cli("create", "--pull", "always", f"{place}/tools", "true").stderr
+        done = cli("run", "--rm", f"{place}/nosuch", "true")
+        assert (done.returncode, b"manifest unknown" in done.stderr) == (125, True)
+
+
 def test_credentials_come_from_the_docker_configuration(
     cli: Wherry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

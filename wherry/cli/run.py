@@ -60,6 +60,13 @@ SETTINGS = (
     click.option("--rm", "remove", is_flag=True, help="Remove it when it ends."),
     click.option("--name"),
     click.option("--platform", metavar="OS[/ARCH[/VARIANT]]"),
+    click.option(
+        "--pull",
+        type=click.Choice(("always", "missing", "never")),
+        default="missing",
+        show_default=True,
+        help="When to fetch the image from its registry.",
+    ),
     click.option("-e", "--env", multiple=True, metavar="KEY=VALUE", help="Without a value: this process's own."),
     click.option("--env-file", "env_files", multiple=True, type=click.Path(exists=True, dir_okay=False)),
     click.option("-v", "--volume", "volumes", multiple=True, metavar="SOURCE:TARGET[:ro]"),
@@ -134,8 +141,8 @@ def created(client: Client, image: str, command: tuple[str, ...], given: dict[st
     """The id of the new container; an error ends with docker's exit code for it."""
     import wherry
 
-    try:
-        made = client.containers.create(
+    def create() -> Any:
+        return client.containers.create(
             image,
             list(command) or None,
             name=given["name"],
@@ -144,11 +151,34 @@ def created(client: Client, image: str, command: tuple[str, ...], given: dict[st
             host_config=host_config_from(given),
             **options_from(given),
         )
+
+    try:
+        if given["pull"] == "always":
+            fetch(client, image, given["platform"])
+        try:
+            made = create()
+        except wherry.NotFound as error:
+            if given["pull"] != "missing" or not error.message.startswith("No such image"):
+                raise
+            click.echo(f"wherry: {error.message}: looking for it in its registry", err=True)
+            fetch(client, image, given["platform"])
+            made = create()
     except wherry.WherryError as error:
         fail(error, ENGINE_FAILED)
     for warning in made.warnings or ():
         click.echo(f"wherry: {warning}", err=True)
-    return made.id
+    id: str = made.id
+    return id
+
+
+def fetch(client: Client, image: str, platform: str | None) -> None:
+    """Pull an image, its progress on stderr."""
+    from wherry.cli.progress import follow
+    from wherry.client.references import split_reference
+
+    repository, tag = split_reference(image)
+    with client.images.create(from_image=repository, tag=tag, platform=platform) as progress:
+        follow(progress)
 
 
 def run_attached(client: Client, id: str, *, stdin: bool, tty: bool, remove: bool) -> int:
