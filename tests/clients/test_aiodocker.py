@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
+import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiodocker
 import pytest
+from aiodocker.containers import DockerContainer
+from aiodocker.execs import Exec
+from aiodocker.stream import Stream
 
 from tests.support.engines import Engine
 
@@ -162,3 +168,70 @@ def test_websocket_attach(run: Run) -> None:
             assert (await container.wait())["StatusCode"] == 2
 
     run(test)
+
+
+def test_detaching_and_resizing(run: Run) -> None:
+    async def test(client: aiodocker.Docker) -> None:
+        script = "read line; stty size; read line"
+        async with container_of(client, "sh", "-c", script, OpenStdin=True, Tty=True) as container:
+            await container.start()
+            await container.resize(h=12, w=34)
+            async with container.attach(
+                stdin=True, stdout=True, stderr=False, detach_keys="ctrl-x,y", logs=False, timeout=None
+            ) as stream:
+                await stream.write_in(b"\n")
+                seen = b""
+                while b"12 34\r\n" not in seen:
+                    seen += (await stream.read_out()).data
+                await stream.write_in(b"\x18y")
+                assert await stream.read_out() is None
+                await stream.close()
+            assert (await container.show())["State"]["Running"] is True
+
+            execution = await container.exec(
+                "cat", stdin=True, stdout=True, stderr=False, tty=True, privileged=False, detach_keys="ctrl-x,y"
+            )
+            async with execution.start(timeout=None) as stream:
+                await stream.write_in(b"\x18y")
+                assert await stream.read_out() is None
+            assert (await execution.inspect())["Running"] is True
+
+    run(test)
+
+
+def test_streams_of_a_websocket_without_a_terminal(run: Run) -> None:
+    async def test(client: aiodocker.Docker) -> None:
+        script = "read line; echo out $line; echo err $line >&2"
+        async with container_of(client, "sh", "-c", script, OpenStdin=True) as container:
+            await container.start()
+            socket = await container.websocket(stdin=True, stdout=True, stderr=False, stream=True)
+            await socket.send_bytes(b"typed\n")
+            seen = b"".join([message.data async for message in socket])
+            assert seen == b"out typed\n"  # raw, and of the chosen stream alone
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        (DockerContainer, ("attach", "exec", "websocket", "resize")),
+        (Exec, ("inspect", "resize", "start")),
+        (Stream, ("read_out", "write_in", "close")),
+    ],
+)
+def test_every_option_of_these_is_used(kind: type, names: tuple[str, ...]) -> None:
+    calls = [
+        node
+        for node in ast.walk(ast.parse(Path(__file__).read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    ]
+    if kind is not DockerContainer:  # whose other methods are no subject here
+        assert set(names) == {n for n, _ in inspect.getmembers(kind, inspect.isfunction) if not n.startswith("_")}
+    for name in names:
+        used = {keyword.arg for call in calls if call.func.attr == name for keyword in call.keywords}
+        assert any(call.func.attr == name for call in calls), name
+        parameters = inspect.signature(getattr(kind, name)).parameters.values()
+        options = {p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
+        missing = options - used - {"self", "cmd", "data"}
+        assert not missing, name
