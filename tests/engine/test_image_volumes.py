@@ -208,6 +208,24 @@ def test_a_volume_with_options_is_mounted_for_the_first_and_until_the_last(store
     asyncio.run(use())
 
 
+def test_many_at_once_never_mount_twice_or_too_early_unmount(store: Store) -> None:
+    store.volumes.create("fast", options={"type": "tmpfs", "device": "tmpfs"})
+    place = str(store.volumes.path("fast"))
+
+    async def user(number: int) -> None:
+        for turn in range(5):
+            async with store.volumes.mounted(["fast"]):
+                assert mounts_below(store.layout.volumes) == [place]
+                if (number + turn) % 2:
+                    await asyncio.sleep(0)
+
+    async def use() -> None:
+        await asyncio.gather(*(user(number) for number in range(8)))
+
+    asyncio.run(use())
+    assert mounts_below(store.layout.volumes) == []
+
+
 def test_a_killed_engines_successor_keeps_what_is_used_and_unmounts_the_rest(store: Store, tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / "there/file").touch()

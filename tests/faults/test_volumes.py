@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.machine import CrashEngine
+from tests.faults.machine import IDLE, CrashEngine
 from tests.support.http import eventually
 from wherry.engine.store.overlay import mounts_below
 
@@ -104,6 +104,42 @@ def test_DEL4_a_removal_that_was_cut_off_remembers_the_volumes(crashable: CrashE
     remove_volumes(crashable)
 
 
+def burst(engine: CrashEngine, randomness: random.Random, calls: list[Callable[[], object]]) -> None:
+    """Everything at once, and the engine killed in its middle and started again."""
+
+    def attempt(call: Callable[[], object]) -> None:
+        with contextlib.suppress(OSError, AssertionError):
+            call()
+
+    threads = [threading.Thread(target=attempt, args=(call,)) for call in calls]
+    for thread in threads:
+        thread.start()
+    time.sleep(randomness.uniform(0.005, 0.12))
+    engine.crash()
+    for thread in threads:
+        thread.join()
+    engine.boot()
+
+
+@pytest.mark.parametrize("seed", [4, 5])
+def test_starts_and_stops_cut_off_anywhere_leave_mounted_what_is_used(crashable: CrashEngine, seed: int) -> None:
+    randomness = random.Random(seed)
+    for name in ("one", "two"):
+        given = {"Name": name, "DriverOpts": {"type": "tmpfs", "device": "tmpfs"}}
+        assert crashable.http.post("/volumes/create", json=given).status == 201
+    containers = [crashable.create(*IDLE, HostConfig={"Binds": [f"{name}:/x"]}) for name in ("one", "two") * 3]
+
+    def used() -> list[str]:
+        running = crashable.http.get("/containers/json").json
+        return sorted({mount["Name"] for container in running for mount in container["Mounts"]})
+
+    for verb in ("start", "stop", "start"):
+        burst(crashable, randomness, [lambda c=c: crashable.http.post(f"/containers/{c}/{verb}") for c in containers])  # type: ignore[misc]
+        eventually(lambda: sorted(mounted(crashable)) == used(), what=lambda: f"{mounted(crashable)} of {used()}")
+    remove_volumes(crashable)
+    assert mounted(crashable) == []
+
+
 CREATE = {"Image": "busybox", "Cmd": ["true"], "Volumes": {"/x": {}, "/var/www": {}}}
 
 
@@ -111,28 +147,16 @@ CREATE = {"Image": "busybox", "Cmd": ["true"], "Volumes": {"/x": {}, "/var/www":
 def test_DEL4_creates_and_removals_cut_off_anywhere_leave_no_volume(crashable: CrashEngine, seed: int) -> None:
     randomness = random.Random(seed)
 
-    def burst(calls: list[Callable[[], object]]) -> None:
-        """Everything at once, and the engine killed in its middle."""
-
-        def attempt(call: Callable[[], object]) -> None:
-            with contextlib.suppress(OSError, AssertionError):
-                call()
-
-        threads = [threading.Thread(target=attempt, args=(call,)) for call in calls]
-        for thread in threads:
-            thread.start()
-        time.sleep(randomness.uniform(0.005, 0.12))
-        crashable.crash()
-        for thread in threads:
-            thread.join()
-        crashable.boot()
-
-    burst([lambda: crashable.http.post("/containers/create", json=CREATE)] * 12)
+    burst(crashable, randomness, [lambda: crashable.http.post("/containers/create", json=CREATE)] * 12)
     assert volume_names(crashable) == used_volumes(crashable) == on_disk(crashable)
     while len(crashable.containers()) < 12:
         crashable.http.post("/containers/create", json=CREATE)
     query = {"v": 1, "force": 1}
-    burst([lambda c=c: crashable.http.delete(f"/containers/{c}", query=query) for c in crashable.containers()])  # type: ignore[misc]
+    burst(
+        crashable,
+        randomness,
+        [lambda c=c: crashable.http.delete(f"/containers/{c}", query=query) for c in crashable.containers()],
+    )  # type: ignore[misc]
     eventually(
         lambda: volume_names(crashable) == used_volumes(crashable) == on_disk(crashable), what="no volume left over"
     )

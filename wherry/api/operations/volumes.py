@@ -17,9 +17,9 @@ class VolumeListQuery(Query, kw_only=True, frozen=True):
 
 
 class VolumeUpdateQuery(Query, kw_only=True, frozen=True):
-    """The version of the volume that the caller has seen."""
+    """The version of the volume that the caller has seen. Without a cluster moby does not look at it."""
 
-    version: int
+    version: int | None = None
 
 
 class VolumeDeleteQuery(Query, kw_only=True, frozen=True):

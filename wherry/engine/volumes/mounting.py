@@ -71,8 +71,6 @@ class Mounting:
             if not entry.holders and entry.mounted:
                 entry.mounted = False
                 await in_thread(_unmount, self._path(name), lazily=entry.remote)
-            if not entry.holders and self._entries.get(name) is entry and entry.attempt is None:
-                del self._entries[name]
 
     def adopt(self, users: Mapping[str, Collection[str]]) -> list[str]:
         """At the engine's start: volumes that are mounted belong to ``users``. Returns those that nobody uses."""
