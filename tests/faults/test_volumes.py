@@ -10,6 +10,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -134,7 +135,8 @@ def test_starts_and_stops_cut_off_anywhere_leave_mounted_what_is_used(crashable:
         return sorted({mount["Name"] for container in running for mount in container["Mounts"]})
 
     for verb in ("start", "stop", "start"):
-        burst(crashable, randomness, [lambda c=c: crashable.http.post(f"/containers/{c}/{verb}") for c in containers])  # type: ignore[misc]
+        calls = [partial(crashable.http.post, f"/containers/{container}/{verb}") for container in containers]
+        burst(crashable, randomness, calls)  # type: ignore[arg-type]
         eventually(lambda: sorted(mounted(crashable)) == used(), what=lambda: f"{mounted(crashable)} of {used()}")
     remove_volumes(crashable)
     assert mounted(crashable) == []
@@ -152,11 +154,8 @@ def test_DEL4_creates_and_removals_cut_off_anywhere_leave_no_volume(crashable: C
     while len(crashable.containers()) < 12:
         crashable.http.post("/containers/create", json=CREATE)
     query = {"v": 1, "force": 1}
-    burst(
-        crashable,
-        randomness,
-        [lambda c=c: crashable.http.delete(f"/containers/{c}", query=query) for c in crashable.containers()],
-    )  # type: ignore[misc]
+    calls = [partial(crashable.http.delete, f"/containers/{c}", query=query) for c in crashable.containers()]
+    burst(crashable, randomness, calls)  # type: ignore[arg-type]
     eventually(
         lambda: volume_names(crashable) == used_volumes(crashable) == on_disk(crashable), what="no volume left over"
     )

@@ -25,28 +25,30 @@ def open_source(root: Path, destination: str) -> int | None:
         os.close(root_fd)
 
 
-def copy_over(source: int, target: Path, work: Path, trash: Trash, prepare: Callable[[Path], None]) -> None:
+def copy_over(
+    source: int, target: Path, work: Path, trash: Trash, prepare: Callable[[Path], None], *, limited: bool
+) -> None:
     """Put a copy of ``source`` in the place of ``target``, an empty directory, at once. ``prepare`` is given the copy's
-    directory while that is empty; ``work`` is on the same filesystem. Raises ``OSError``."""
+    directory while that is empty; ``work`` is on the same filesystem. ``limited``: quotas hold. Raises ``OSError``."""
     copy = work / f"volume-{uuid.uuid4().hex[:16]}"
     try:
         copy.mkdir()
         prepare(copy)
-        copy_into(source, copy)
+        copy_into(source, copy, limited=limited)
         os.rename(copy, target)
     except BaseException:
         trash.discard(copy)
         raise
 
 
-def copy_into(source: int, target: Path) -> None:
+def copy_into(source: int, target: Path, *, limited: bool = False) -> None:
     """Copy what is in ``source`` into the empty directory ``target``, and give it the same owner and mode.
 
     What had arrived when it failed is removed again. Raises ``OSError``.
     """
     try:
         if os.listdir(source):
-            _copy(source, target)
+            _copy(source, target, limited)
         status = os.fstat(source)
         os.chown(target, status.st_uid, status.st_gid)
         target.chmod(stat.S_IMODE(status.st_mode))
@@ -64,9 +66,11 @@ def _empty(directory: Path) -> None:
         os.close(fd)
 
 
-def _copy(source: int, target: Path) -> None:
+def _copy(source: int, target: Path, limited: bool) -> None:
+    # ext4 does not hold root to its quotas while it has this capability
+    prefix = ["setpriv", "--bounding-set=-sys_resource"] if limited else []
     done = subprocess.run(
-        ["cp", "-a", "--reflink=auto", "--", f"/proc/self/fd/{source}/.", str(target)],
+        [*prefix, "cp", "-a", "--reflink=auto", "--", f"/proc/self/fd/{source}/.", str(target)],
         pass_fds=(source,),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

@@ -304,7 +304,10 @@ class Volumes:
             if local.mount_options(row.options) is not None:
                 copyup.copy_into(source, target)
             else:
-                copyup.copy_over(source, target, self._layout.tmp, self._trash, lambda copy: self._assign(copy, row))
+                work, limited = self._layout.tmp, bool(row.project)
+                copyup.copy_over(
+                    source, target, work, self._trash, lambda copy: self._assign(copy, row), limited=limited
+                )
         finally:
             os.close(source)
         return True
