@@ -176,7 +176,7 @@ def test_the_cache(engine: Engine) -> None:
 
 
 def test_arguments_count_for_the_cache_from_where_they_are_declared(engine: Engine) -> None:
-    text = "FROM busybox\nRUN : before\nARG V=1\nRUN : $V\n"
+    text = "FROM busybox\nENV BEFORE=1\nARG V=1\nRUN : $V\n"
 
     def steps_from_cache(**query: object) -> int:
         return build(engine, context({}, text), **query).text.count(" ---> Using cache\n")
@@ -184,8 +184,7 @@ def test_arguments_count_for_the_cache_from_where_they_are_declared(engine: Engi
     assert [steps_from_cache(), steps_from_cache()] == [0, 3]
     assert [steps_from_cache(buildargs={"V": "2"}), steps_from_cache(buildargs={"V": "2"})] == [2, 3]
     # predefined ones leave no trace
-    assert steps_from_cache(buildargs={"http_proxy": "http://p"}) == 0
-    assert steps_from_cache(buildargs={"http_proxy": "http://q"}) == 3
+    assert steps_from_cache(buildargs={"http_proxy": "http://p"}) == 3
 
 
 def test_cache_from_images(engine: Engine) -> None:
