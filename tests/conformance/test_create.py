@@ -294,20 +294,29 @@ def test_CRE17_runtime(engine: Engine) -> None:
     refused(engine, 400, message, HostConfig={"Runtime": "nope"})
 
 
+UNDEFINED = "networking can't be used with links. This would result in undefined behavior"
+
+
 @pytest.mark.parametrize(
-    "body",
+    ("body", "host", "words"),
     [
-        {"Hostname": "h", "HostConfig": {"NetworkMode": "container:x"}},
-        {"HostConfig": {"NetworkMode": "container:x", "Dns": ["1.1.1.1"]}},
-        {"HostConfig": {"NetworkMode": "container:x", "ExtraHosts": ["a:1.2.3.4"]}},
-        {"HostConfig": {"NetworkMode": "container:x", "PortBindings": {"80/tcp": [{"HostPort": "80"}]}}},
-        {"ExposedPorts": {"80/tcp": {}}, "HostConfig": {"NetworkMode": "container:x"}},
-        {"HostConfig": {"NetworkMode": "container:"}},
-        {"HostConfig": {"NetworkMode": "host", "Links": ["a:b"]}},
+        ({"Hostname": "h"}, {}, "hostname and the network mode"),
+        ({}, {"Links": ["a:b"]}, "container type network can't be used with links"),
+        ({}, {"Dns": ["1.1.1.1"]}, "dns and the network mode"),
+        ({}, {"ExtraHosts": ["a:1.2.3.4"]}, "custom host-to-IP mapping and the network mode"),
+        ({"MacAddress": "02:42:ac:11:00:99"}, {}, "mac-address and the network mode"),
+        ({}, {"PortBindings": {"80/tcp": [{"HostPort": "80"}]}}, "port publishing and the container type network mode"),
+        ({}, {"PublishAllPorts": True}, "port publishing and the container type network mode"),
+        ({"ExposedPorts": {"80/tcp": {}}}, {}, "port exposing and the container type network mode"),
+        ({}, {"NetworkMode": "host", "Links": ["a:b"]}, f"host type {UNDEFINED}"),
     ],
 )
-def test_CRE18_network_conflicts(engine: Engine, body: dict[str, Any]) -> None:
-    refused(engine, 400, "", **body)
+def test_CRE18_network_conflicts(engine: Engine, body: dict[str, Any], host: dict[str, Any], words: str) -> None:
+    refused(engine, 400, f"conflicting options: {words}", **body, HostConfig={"NetworkMode": "container:x"} | host)
+
+
+def test_CRE18_the_network_of_nobody(engine: Engine) -> None:
+    refused(engine, 400, "invalid container format container:<name|id>", HostConfig={"NetworkMode": "container:"})
 
 
 def test_CRE18_unknown_networks_fail_at_start(engine: Engine) -> None:

@@ -71,7 +71,7 @@ def test_EVT3_since_and_until(engine: Engine) -> None:
         assert time.monotonic() - started < 5 * PATIENCE
     answer = engine.http.get("/events?since=5&until=1")
     assert (answer.status, answer.message) == (400, "`since` time (5) cannot be after `until` time (1)")
-    assert engine.http.get("/events?since=abc&until=1").status in (400, 500)
+    assert engine.http.get("/events?since=abc&until=1").status == (500 if engine.is_dockerd else 400)
 
 
 def test_EVT4c_containers_by_the_beginning_of_a_name(engine: Engine) -> None:

@@ -221,6 +221,7 @@ def test_EXE6_inspect(engine: Engine) -> None:
     process = before["ProcessConfig"]
     assert (process["entrypoint"], process["arguments"], process["user"]) == ("sleep", ["1000"], "user")
     assert (process["tty"], process["privileged"], before["DetachKeys"]) == (False, False, "")
+    assert before["CanRemove"] is False
     with start(engine, exec_id):
         running = eventually(lambda: (i := inspect(engine, exec_id))["Pid"] and i)
         assert (running["ExitCode"], running["Running"]) == (None, True)

@@ -132,6 +132,19 @@ def test_LST6_ancestor_and_volume(engine: Engine) -> None:
     assert filtered(engine, volume=["/elsewhere"]) == []
 
 
+def test_LST6f_ancestors_of_ancestors(engine: Engine) -> None:
+    made = engine.create("true", name="parent")
+    query = {"container": made, "repo": "child", "tag": "v1"}
+    assert engine.http.post("/commit", query=query, json={}).status == 201
+    try:
+        engine.create("true", name="of-child", Image="child:v1")
+        assert filtered(engine, ancestor=["child:v1"]) == ["of-child"]
+        assert sorted(filtered(engine, ancestor=["busybox"])) == ["of-child", "parent"]
+    finally:
+        engine.remove_all()
+        assert engine.http.delete("/images/child:v1").status == 200
+
+
 def test_LST7d_health_and_tasks(engine: Engine) -> None:
     engine.create("true", name="plain")
     engine.run_idle(name="checked", Healthcheck={"Test": ["CMD", "true"], "Interval": 3600 * 10**9})
