@@ -14,10 +14,9 @@ from tests.support.engines import Engine
 
 @pytest.fixture
 def cli(wherry: Engine) -> Iterator[Wherry]:
+    wherry.remove_volumes()
     yield Wherry(wherry)
-    wherry.remove_all()
-    for volume in wherry.http.get("/volumes").json["Volumes"]:
-        assert wherry.http.delete(f"/volumes/{volume['Name']}").status == 204
+    wherry.remove_volumes()
 
 
 def test_volumes(cli: Wherry) -> None:

@@ -38,6 +38,7 @@ def test_the_errors_on_the_page_are_classes_of_wherry() -> None:
 
 
 def test_only_some_kinds_use_space(wherry: Engine) -> None:
+    wherry.remove_volumes()
     wherry.create("true", HostConfig={"Binds": ["used:/x"]})
     try:
         both = wherry.http.get("/system/df?type=volume&type=container").json
@@ -49,5 +50,4 @@ def test_only_some_kinds_use_space(wherry: Engine) -> None:
         older = type(wherry.http)(wherry.socket_path, "/v1.41")
         assert older.get("/system/df?type=network").json["Images"]
     finally:
-        wherry.remove_all()
-        wherry.http.delete("/volumes/used")
+        wherry.remove_volumes()

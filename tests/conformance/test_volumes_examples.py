@@ -17,10 +17,9 @@ PAGE = Page("volumes.md", "Volume")
 @pytest.fixture
 def docker_host(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     monkeypatch.setenv("DOCKER_HOST", engine.address)
+    engine.remove_volumes()
     yield engine
-    engine.remove_all()
-    for volume in engine.http.get("/volumes").json["Volumes"]:
-        assert engine.http.delete(f"/volumes/{volume['Name']}").status == 204
+    engine.remove_volumes()
 
 
 @pytest.mark.parametrize("section", PAGE.sections, ids=lambda section: section.title)

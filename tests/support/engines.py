@@ -160,6 +160,13 @@ class Engine:
             assert answer.status in (204, 404, 409), answer
         eventually(lambda: not self.containers(), what="all containers removed")
 
+    def remove_volumes(self) -> None:
+        """Remove every container and every volume."""
+        self.remove_all()
+        for volume in self.http.get("/volumes").json["Volumes"] or []:
+            answer = self.http.delete(f"/volumes/{volume['Name']}")
+            assert answer.status == 204, answer
+
     def connect_tcp(self, address: str, port: int) -> socket.socket:
         """A TCP connection from where the engine's published ports are (for dockerd that is its network namespace)."""
         made: list[socket.socket] = []
