@@ -238,6 +238,14 @@ def test_published_ports_and_internal_networks(tidy: Engine) -> None:
     assert engine.exec(inner, "ping", "-c", "1", "-W", "1", networks_of(engine, web)["own"]["IPAddress"])[0] != 0
 
 
+def reaches(engine: Engine, address: str, port: int) -> bool:
+    try:
+        engine.connect_tcp(address, port).close()
+    except OSError:
+        return False
+    return True
+
+
 def test_ipv6_networks(tidy: Engine) -> None:
     engine = tidy
     pool = {"Subnet": "fd00:213::/64"}
@@ -264,7 +272,7 @@ def test_ipv6_networks(tidy: Engine) -> None:
     assert [one["HostIp"] for one in bindings] == ["0.0.0.0", "::"]
     for binding in bindings:
         address = "127.0.0.1" if binding["HostIp"] == "0.0.0.0" else "fd00:213::1"
-        engine.connect_tcp(address, int(binding["HostPort"])).close()
+        assert eventually(lambda at=(address, int(binding["HostPort"])): reaches(engine, *at), what=f"{binding}")
     inner = engine.create("true", **on("six", IPAMConfig={"IPv6Address": "fd00:213::77"}))
     answer = engine.http.post(f"/containers/{inner}/start")
     assert (answer.status, answer.message) == (403, "Address already in use")

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from wherry.api.errors import BadRequest, Conflict
+from wherry.api.errors import BadRequest, Conflict, ServerError
 from wherry.api.models.networks import EndpointSettings
-from wherry.engine.containers.network import _links, networks_asked
+from wherry.engine.containers.links import endpoint_links, link_environment, parse_link
+from wherry.engine.containers.network import networks_asked
 from wherry.engine.events import Events
 from wherry.engine.networks.networks import Networks
 from wherry.engine.networks.records import NetworkRecord
@@ -58,4 +59,17 @@ def test_the_mac_address_is_the_first_ones(networks: Networks) -> None:
 
 
 def test_links() -> None:
-    assert list(_links(["/db:sql", "cache", "/db:/web/store"])) == [("sql", "db"), ("cache", "cache"), ("store", "db")]
+    assert endpoint_links(["/db:sql", "cache", "/db:/web/store"]) == {"sql": "db", "cache": "cache", "store": "db"}
+    for bad in ("", "a:b:c", "a:"):
+        with pytest.raises(ServerError, match="links"):
+            parse_link(bad)
+
+
+def test_the_environment_of_a_link_without_ports() -> None:
+    assert link_environment("/app/my-db", "10.0.0.2", [], ["A=1", "PATH=/bin", "B"]) == {
+        "MY_DB_NAME": "/app/my-db",
+        "MY_DB_ENV_A": "1",
+    }
+    two = link_environment("/app/db", "10.0.0.2", [(81, "tcp"), (80, "udp")], [])
+    assert two["DB_PORT"] == "udp://10.0.0.2:80"
+    assert "DB_PORT_80_UDP_START" not in two
