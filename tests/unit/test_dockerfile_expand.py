@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wherry.api.errors import BadRequest
@@ -88,12 +88,14 @@ def test_what_cannot_be_expanded_is_refused(text: str, message: str) -> None:
     assert caught.value.message == message
 
 
+@settings(deadline=None)
 @given(st.text("ab$ {}:-+?\\'\"", max_size=30))
 def test_any_word_ends_in_a_value_or_a_sentence(text: str) -> None:
     with suppress(DockerfileError):
         assert isinstance(expand(text, ENV), str)
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(exclude_characters="$\\'\"")))
 def test_a_word_without_signs_is_itself(text: str) -> None:
     assert expand(text, ENV) == text
@@ -189,6 +191,7 @@ def test_working_directories() -> None:
     assert working_directory("/a", "/b/") == "/b/"
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**16))
 def test_durations_come_back(nanoseconds: int) -> None:
     assert abs(parse_duration(format_duration(nanoseconds)) - nanoseconds) <= nanoseconds // 10**15 + 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wherry.engine.dockerfile import instructions as i
@@ -77,12 +77,14 @@ def test_quotes_and_escapes_stay_in_words() -> None:
     assert words("a` b", "`") == ["a` b"]
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_any_text_is_read_or_refused_with_a_sentence(text: str) -> None:
     with suppress(DockerfileError):
         assert stages(parse(text.encode("utf-8", "replace")))
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.text(st.characters(exclude_categories=("Z", "C"), exclude_characters="\\\"'"), min_size=1), max_size=5)
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wherry.wire.patterns import BadPattern, IgnorePatterns, match_expression, read_ignore_file
@@ -129,12 +129,14 @@ def test_what_is_no_pattern_is_refused() -> None:
         IgnorePatterns(["!"])
 
 
+@settings(deadline=None)
 @given(st.text("ab/*?![]\\.-^", max_size=12), st.text("ab/.", max_size=12))
 def test_any_pattern_is_answered(pattern: str, path: str) -> None:
     with suppress(BadPattern):
         assert IgnorePatterns([pattern]).matches(path) in (True, False)
 
 
+@settings(deadline=None)
 @given(st.lists(st.text("abc", min_size=1, max_size=3), min_size=1, max_size=4))
 def test_a_plain_path_leaves_out_itself_and_what_is_below(parts: list[str]) -> None:
     path = "/".join(parts)
