@@ -21,7 +21,7 @@ _MAX_SPARSE = 1 << 16
 REGULAR, LINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO = b"0", b"1", b"2", b"3", b"4", b"5", b"6"
 _GLOBAL, _EXTENDED, _LONG_NAME, _LONG_LINK, _SPARSE = b"g", b"x", b"L", b"K", b"S"
 _WITHOUT_DATA = frozenset({LINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO})
-_HEADER = struct.Struct("100s8s8s8s12s12s8s1s100s8s32s32s8s8s155s12x")
+_HEADER = struct.Struct("100s8s8s8s12s12s8x1s100s8s64x8s8s155s12x")  # without checksum and names of owners
 
 
 class TarError(ValueError):
@@ -263,9 +263,11 @@ def _number(raw: bytes) -> int:
         if raw[0] == 0xFF:
             return value - (1 << bits)
         return value & ~(0x80 << (bits - 8))
-    text = raw.strip(b" \0").partition(b"\0")[0]
-    if not text:
-        return 0
+    text = raw[:-1]
+    if raw[-1] or not text.isdigit():  # not as nearly all write it: digits, and one NUL
+        text = raw.strip(b" \0").partition(b"\0")[0]
+        if not text:
+            return 0
     try:
         value = int(text, 8)
     except ValueError:
@@ -325,12 +327,10 @@ def _pax_records(data: bytes) -> dict[bytes, bytes]:
 
 
 def _entry(header: bytes, pax: dict[bytes, bytes], long_name: bytes | None, long_link: bytes | None) -> Entry:
-    (name, mode, uid, gid, size, mtime, _, kind, link, magic, _, _, major, minor, prefix) = _HEADER.unpack(header)
+    (name, mode, uid, gid, size, mtime, kind, link, magic, major, minor, prefix) = _HEADER.unpack(header)
     name = name.partition(b"\0")[0]
-    if magic[:6] == b"ustar\0":
-        prefix = prefix.partition(b"\0")[0]
-        if prefix:
-            name = prefix + b"/" + name
+    if prefix[0] and magic[:6] == b"ustar\0":
+        name = prefix.partition(b"\0")[0] + b"/" + name
     if kind in (b"\0", b"7"):
         kind = REGULAR
     if long_name is not None:

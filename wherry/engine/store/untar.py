@@ -26,6 +26,7 @@ _METADATA = b".wh..wh."
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _WHITEOUT_DEVICE = os.makedev(0, 0)
 _AHEAD = 1 << 18
+_LATEST = (1 << 63) - 1  # nanoseconds that a time may have
 
 
 class UntarError(Exception):
@@ -109,7 +110,7 @@ class _Extraction:
             if self.options.max_bytes is not None and self.size > self.options.max_bytes:
                 raise LimitExceeded(f"the archive unpacks to more than {self.options.max_bytes} bytes")
             name = inroot.clean(entry.name)
-            if name.split(b"/", 1)[0] == b"..":
+            if name[:2] == b".." and name[2:3] in (b"", b"/"):
                 raise UntarError(f"{quote(name)} is outside of {self.shown(b'')}")
             if not name:  # the target itself
                 if entry.type != tarread.DIRECTORY:
@@ -416,9 +417,12 @@ def quote(path: bytes) -> str:
 
 
 def _times(entry: Entry) -> tuple[int, int]:
-    limit = (1 << 63) - 1
-    modified = max(-limit, min(entry.mtime, limit))
-    return max(min(entry.atime, limit), modified), modified
+    modified, accessed = entry.mtime, entry.atime
+    if not -_LATEST <= modified <= _LATEST:
+        modified = max(-_LATEST, min(modified, _LATEST))
+    if accessed <= modified:
+        return modified, modified
+    return min(accessed, _LATEST), modified
 
 
 def _is_whiteout(present: os.stat_result) -> bool:
