@@ -50,6 +50,7 @@ services:
     command: sh -c "trap 'exit 0' TERM; echo probing; while :; do sleep 3600 & wait; done"
     depends_on: [app]
     networks: [outer]
+    volumes: ["fast:/fast"]
 networks:
   inner:
     internal: true
@@ -58,6 +59,8 @@ networks:
 volumes:
   kept:
     labels: {purpose: kept}
+  fast:
+    driver_opts: {type: tmpfs, device: tmpfs, o: "size=1m,mode=1777"}
 """
 
 DOCKERFILE = """
@@ -251,6 +254,7 @@ def up_is_as_written(compose: Compose) -> None:
 def names_and_networks(compose: Compose) -> None:
     networks = compose.engine.inspect("ferry_app_1")["NetworkSettings"]["Networks"]
     assert sorted(networks) == ["ferry_inner", "ferry_outer"]
+    assert compose.ok("exec", "-T", "probe", "stat", "-c", "%a", "/fast") == "1777\n"
     assert compose.ok("exec", "-T", "probe", "wget", "-q", "-O", "-", "http://app:8000/state") == "ready\n"
     assert compose("exec", "-T", "probe", "nslookup", "store").returncode == 1
     assert compose("exec", "-T", "probe", "nslookup", "ferry_app_2").returncode == 0

@@ -46,6 +46,10 @@ def test_mounts_below_come_along_or_not(wherry: Engine, shared: Path) -> None:
     assert shell(wherry, "cat /x/below/file", Binds=[f"{shared}:/x"]) == "below\n"
     assert shell(wherry, "cat /x/below/file", Mounts=[bind(shared)]) == "below\n"
     assert shell(wherry, "ls /x/below", Mounts=[bind(shared, NonRecursive=True)]) == ""
+    for options, status in (({}, 200), ({"NonRecursive": True}, 404)):
+        stopped = wherry.create("true", HostConfig={"Mounts": [bind(shared, **options)]})
+        answer = wherry.http.get(f"/containers/{stopped}/archive", query={"path": "/x/below/file"})
+        assert answer.status == status
 
 
 def test_what_the_host_forbids_stays_forbidden(wherry: Engine, shared: Path) -> None:

@@ -184,7 +184,7 @@ def _bind(root: int, point: MountPoint) -> None:
         log.warning("%s is not shown at %s: %s", point.source, point.destination, error)
         return
     try:
-        mount(point.source, f"/proc/self/fd/{target}", None, MS_BIND | MS_REC)
+        mount(point.source, f"/proc/self/fd/{target}", None, MS_BIND | (MS_REC if point.recursive else 0))
     finally:
         os.close(target)
     if not point.rw:
