@@ -70,7 +70,10 @@ BUILDS = {
     """,
     "files and links in the way": """
         RUN mkdir -p /e/f && echo 1 > /e/g && ln -s /e/f /e/s && ln -s /e/g /e/t && ln -s nowhere /e/d
+        RUN mkdir -p /r/x && echo 1 > /r/f && ln -s r/x /s && ln -s ../z /r/x/b && ln -s ../../../../up /r/x/c
         COPY a.txt /e/g
+        COPY a.txt /s/b
+        COPY a.txt /s/c
         COPY a.txt /e/s
         COPY b.txt /e/t
         COPY b.txt /e/d

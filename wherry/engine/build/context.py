@@ -11,11 +11,11 @@ from pathlib import Path
 from wherry.api.errors import BadRequest, ServerError
 from wherry.engine import inroot
 from wherry.engine.blocking import in_thread_until
+from wherry.engine.build.stoppable import Stoppable
 from wherry.engine.dockerfile.errors import DockerfileError
 from wherry.engine.dockerfile.parser import Dockerfile, parse
 from wherry.engine.images.content import Slice, free_space, spool, temporary
 from wherry.engine.images.import_ import BROKEN
-from wherry.engine.images.layers import Cancelled
 from wherry.engine.store.compression import decompressed
 from wherry.engine.store.layout import Layout
 from wherry.engine.store.trash import Trash
@@ -75,7 +75,7 @@ class Context:
 
     def _extract(self, archive: Path) -> None:
         source = Slice(archive)
-        reader = decompressed(_Stoppable(source, self._cancelled))
+        reader = decompressed(Stoppable(source, self._cancelled))
         target = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             options = UntarOptions(max_bytes=free_space(self.layout), max_entries=_MOST_ENTRIES)
@@ -148,16 +148,3 @@ def _forget_ignored(root: int, dockerfile: str) -> None:
                 os.close(fd)
         except OSError:
             continue
-
-
-class _Stoppable:
-    """Reads until the build is given up."""
-
-    def __init__(self, source: Slice, cancelled: threading.Event) -> None:
-        self._source = source
-        self._cancelled = cancelled
-
-    def read(self, size: int = -1, /) -> bytes:
-        if self._cancelled.is_set():
-            raise Cancelled
-        return self._source.read(size)

@@ -6,6 +6,7 @@ them is followed on the way down.
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 import stat
@@ -18,6 +19,7 @@ from pathlib import Path
 from wherry.api.errors import BadRequest, ServerError
 from wherry.engine import inroot
 from wherry.engine.build.sources import Source, capability
+from wherry.engine.build.stoppable import Stoppable
 from wherry.engine.images.layers import Cancelled
 from wherry.engine.oci.users import UnknownUser, resolve_user
 from wherry.engine.store import removal
@@ -26,6 +28,7 @@ from wherry.engine.store.tarread import TarError, TarReader
 from wherry.engine.store.untar import UntarError, UntarOptions, extract
 
 _PIECE = 1 << 24
+_MOST_LINKS = 40
 Owner = tuple[int, int]
 
 
@@ -101,6 +104,13 @@ def _words(error: Exception) -> str:
     return str(error)
 
 
+def _link_at(fd: int, name: bytes) -> bytes | None:
+    try:
+        return os.readlink(name, dir_fd=fd)
+    except OSError:  # nothing there, or no link
+        return None
+
+
 class _Copier:
     def __init__(self, root: int, plan: CopyPlan, cancelled: threading.Event) -> None:
         self.root = root
@@ -158,23 +168,24 @@ class _Copier:
     @contextmanager
     def parent_of(self, path: bytes) -> Iterator[tuple[int, bytes]]:
         """(descriptor, last element), with a link at the path itself followed as far as it leads."""
-        for _ in range(40):
+        for _ in range(_MOST_LINKS):
             parent, name = inroot.split(path)
             fd = inroot.open_in_root(self.root, parent, inroot.PARENT)
             try:
-                link = os.readlink(name, dir_fd=fd)
-            except OSError:
-                try:
+                link = _link_at(fd, name)
+                if link is None:
                     yield fd, name
-                finally:
-                    os.close(fd)
-                return
-            os.close(fd)
-            path = inroot.clean(link if link.startswith(b"/") else parent + b"/" + link)
-            while path.startswith(b"../"):
-                path = path[3:]
+                    return
+                path = inroot.clean(b"/" + (link if link.startswith(b"/") else self.place_of(fd) + b"/" + link))
+            finally:
+                os.close(fd)
             self.make_directories(inroot.split(path)[0], self.plan.owner)
-        raise OSError(40, "Too many levels of symbolic links", os.fsdecode(path))
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fsdecode(path))
+
+    def place_of(self, fd: int) -> bytes:
+        """Where an open directory lies below the root."""
+        root, path = (os.readlink(b"/proc/self/fd/%d" % descriptor) for descriptor in (self.root, fd))
+        return path[len(root) :]
 
     # what
 
@@ -202,7 +213,7 @@ class _Copier:
             if not self.is_directory(target):
                 self.make_directories(target, None)
             options = UntarOptions(base=target, max_bytes=self.plan.max_bytes, max_entries=5_000_000)
-            extract(_Stoppable(decompressed(file), self.cancelled), self.root, options=options)
+            extract(Stoppable(decompressed(file), self.cancelled), self.root, options=options)
         return True
 
     def directory(self, found: int, target: bytes) -> None:
@@ -319,15 +330,3 @@ class _Copier:
             os.utime(out, ns=(status.st_atime_ns, status.st_mtime_ns))
         finally:
             os.close(out)
-
-
-class _Stoppable:
-    def __init__(self, source: object, cancelled: threading.Event) -> None:
-        self._read = source.read  # type: ignore[attr-defined]
-        self._cancelled = cancelled
-
-    def read(self, size: int = -1, /) -> bytes:
-        if self._cancelled.is_set():
-            raise Cancelled
-        data: bytes = self._read(size)
-        return data
