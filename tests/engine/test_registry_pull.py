@@ -152,6 +152,40 @@ def test_three_layers_at_a_time_and_two_pulls_at_once_do_the_work_once(store: St
     with_registry(work)
 
 
+def test_what_images_pulled_at_once_stand_on_is_fetched_once(store: Store) -> None:
+    async def work(fake: FakeRegistry) -> None:
+        shared = digest(gzipped(A))
+        for tag, top in (("one", B), ("two", C), ("three", None)):
+            fake.add_image([A] if top is None else [A, top], tag)
+        fake.hooks.append(lambda a: Reply(body=fake.blobs[shared], hold=0.02) if a.path.endswith(shared) else None)
+        registries, name = Registries(), f"{fake.domain}/app"
+        tags = ("one", "two", "three")
+        said = await asyncio.gather(*(fetch(store, name, tag=tag, registries=registries) for tag in tags))
+        assert len(fake.requests("GET", shared)) == 1
+        assert sum(text.endswith("Already exists") for messages in said for text in words(messages)) == 2
+        assert sum("Waiting" in str(messages) for messages in said) == 2
+        assert all(store.images.get(f"{name}:{tag}") for tag in tags)
+
+    with_registry(work)
+
+
+def test_a_pull_that_waited_goes_on_when_the_other_fails(store: Store) -> None:
+    async def work(fake: FakeRegistry) -> None:
+        fake.add_image([A, B], "one")
+        fake.add_image([A, C], "two")
+        broken = digest(gzipped(B))
+        fake.hooks.append(lambda a: Reply(404) if a.path.endswith(broken) else None)
+        registries, name = Registries(), f"{fake.domain}/app"
+        first, second = await asyncio.gather(
+            *(fetch(store, name, tag=tag, registries=registries) for tag in ("one", "two")), return_exceptions=True
+        )
+        assert isinstance(first, ServerError)
+        assert isinstance(second, list)
+        assert store.images.get(f"{name}:two").file.diff_ids == [digest(A), digest(C)]
+
+    with_registry(work)
+
+
 def test_a_layer_that_is_there_twice_is_fetched_once(store: Store) -> None:
     async def work(fake: FakeRegistry) -> None:
         fake.add_image([A, B, A], "latest")

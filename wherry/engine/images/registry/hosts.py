@@ -139,6 +139,10 @@ class Registries:
             return self._verifying
         return await in_thread(_context, directories, insecure)
 
+    def busy(self, what: str) -> bool:
+        """Whether somebody works on ``what``, or waits to."""
+        return what in self._waiting
+
     @contextlib.asynccontextmanager
     async def alone(self, what: str) -> AsyncIterator[None]:
         """Nobody else works on ``what`` meanwhile: two pulls of one image do the work once."""

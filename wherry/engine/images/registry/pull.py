@@ -200,8 +200,15 @@ class _Pull:
             raise RegistryError("layers from manifest don't match image configuration")
         chain = chain_ids(file.diff_ids)
         with self._images.using(chain):
-            staged = await _Layers(self, manifest.layers, file.diff_ids, chain).fetch()
-            return await self._images.commit(data, staged)
+            # Images that are pulled at the same time often stand on one: it is fetched and unpacked once.
+            first = next((layer for layer in chain if layer not in self._images.layers), "")
+            key = f"{self._repository.registry.endpoint.url} {first}"
+            if self._registries.busy(key):
+                for layer in manifest.layers:
+                    self._progress.step("Waiting", short_id(layer.digest))
+            async with self._registries.alone(key):
+                staged = await _Layers(self, manifest.layers, file.diff_ids, chain).fetch()
+                return await self._images.commit(data, staged)
 
     async def _config(self, config: Descriptor) -> bytes:
         async def read() -> bytes:
