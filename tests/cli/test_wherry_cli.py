@@ -309,7 +309,7 @@ def test_build(cli: Wherry, tmp_path: Path) -> None:
     cli.ok("build", "-f", "-", "-t", "built:2", str(tmp_path), input=b"FROM busybox\nCOPY kept /\n")
     done = cli("build", "-", input=context({}, "FROM busybox\nRUN exit 9\n"))
     assert (done.returncode, done.stderr) == (
-        1,
+        9,
         b"wherry: The command '/bin/sh -c exit 9' returned a non-zero code: 9\n",
     )
     done = cli("build", "/nonexistent")

@@ -203,8 +203,9 @@ def test_a_failed_build_is_a_stream_error(fake: FakeEngine, docker: Any) -> None
         200,
         b'{"stream":"x"}\n{"errorDetail":{"code":7,"message":"it failed"},"error":"it failed"}\n',
     )
-    with pytest.raises(wherry.StreamError, match="it failed"):
+    with pytest.raises(wherry.StreamError, match="it failed") as caught:
         docker.images.build(b"", auth={})
+    assert caught.value.code == 7
     with pytest.raises(TypeError, match="colour: no such option of a build"):
         docker.images.build(b"", colour="red")
 

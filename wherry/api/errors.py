@@ -44,7 +44,14 @@ class ProtocolError(TransportError):
 
 
 class StreamError(WherryError):
-    """An error reported inside a stream that had begun with a success status."""
+    """An error reported inside a stream that had begun with a success status.
+
+    ``code``: the exit code of a build's step that failed, else 0.
+    """
+
+    def __init__(self, message: str, *, code: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class CredentialsError(WherryError):

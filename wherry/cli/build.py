@@ -40,7 +40,12 @@ if TYPE_CHECKING:
 @click.argument("context", metavar="DIRECTORY | URL | -")
 @with_client
 def build_command(client: Client, context: str, **given: Any) -> None:
-    """Build an image from the Dockerfile in DIRECTORY, at a URL, or in an archive on stdin (-)."""
+    """Build an image from the Dockerfile in DIRECTORY, at a URL, or in an archive on stdin (-).
+
+    Ends with the exit code of a step that failed.
+    """
+    from wherry.api.errors import StreamError
+
     source, place = _source(context, given["dockerfile"])
     options: dict[str, Any] = {
         "t": list(given["tags"]) or None,
@@ -72,6 +77,8 @@ def build_command(client: Client, context: str, **given: Any) -> None:
         with client.images.build_progress(source, **options) as progress:
             for message in progress:
                 _show(message)
+    except StreamError as error:
+        fail(error, error.code or 1)
     except ValueError as error:
         fail(error)
 

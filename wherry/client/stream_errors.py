@@ -11,6 +11,7 @@ from wherry.api.errors import StreamError
 
 class _Detail(msgspec.Struct):
     message: str | None = None
+    code: int | None = None
 
 
 class _Line(msgspec.Struct):
@@ -31,7 +32,7 @@ def raise_stream_error(raw: bytes) -> None:
         return  # a value whose "error" is something else
     text = (line.detail and line.detail.message) or line.error
     if text:
-        raise StreamError(text)
+        raise StreamError(text, code=(line.detail and line.detail.code) or 0)
 
 
 def raise_system_frame(data: bytes) -> NoReturn:
