@@ -5,6 +5,7 @@ The second disk brought the project and ``.vm/plan.json``.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -55,6 +56,9 @@ def say(text: str) -> None:
 
 def _install() -> None:
     """As the documentation tells an administrator to: the command on the path, the unit beside the others."""
+    # what scripts/setup.sh leaves when it has installed the package
+    stamp = hashlib.sha256((HERE / "pyproject.toml").read_bytes()).hexdigest()
+    (HERE / ".venv/.wherry-setup").write_text(stamp)
     Path("/usr/local/bin/wherry").symlink_to(HERE / ".venv/bin/wherry")
     shutil.copy(HERE / "packaging/wherry.service", "/etc/systemd/system/")
     subprocess.run(["systemctl", "daemon-reload"], check=True)

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ PLACE = "srv/wherry"  # of the project inside
 PACKAGES = (
     "systemd systemd-sysv systemd-resolved dbus udev kmod initramfs-tools zstd apparmor "
     "python3 python3-venv ca-certificates make git crun runc conmon nftables libnftables1 iptables iproute2 busybox-static "
-    "procps tar xz-utils util-linux openssl tini"
+    "procps tar xz-utils util-linux openssl tini skopeo docker-registry"
 ).split()
 KERNEL = "linux-image-cloud-amd64"
 DRIVERS = ("virtio_pci", "virtio_blk", "ext4")  # what finds the root
@@ -74,11 +75,11 @@ def image(suite: str) -> Image:
 
     Raises ``subprocess.CalledProcessError``.
     """
-    key = hashlib.sha256(
-        "\n".join(
-            [suite, *PACKAGES, KERNEL, *DRIVERS, UNIT, NETWORK, (REPOSITORY / "pyproject.toml").read_text()]
-        ).encode()
-    ).hexdigest()[:16]
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["test"]]
+    key = hashlib.sha256("\n".join([suite, *PACKAGES, KERNEL, *DRIVERS, UNIT, NETWORK, *wanted]).encode()).hexdigest()[
+        :16
+    ]
     place = CACHE / f"{suite}-{key}"
     made = Image(place / "root.ext4", place / "vmlinuz", place / "initrd.img")
     CACHE.mkdir(parents=True, exist_ok=True)
@@ -142,6 +143,7 @@ def _furnish(root: Path) -> None:
         "tmp.mount",
         "apt-daily.timer",
         "apt-daily-upgrade.timer",
+        "docker-registry.service",
     ]
     subprocess.run([*systemctl, "--quiet", "mask", *masked], check=True)
 
@@ -164,9 +166,6 @@ def _python(root: Path) -> None:
         environment = os.environ | {"SSL_CERT_FILE": f"/{TRUSTED}", "PIP_CERT": f"/{TRUSTED}"}
         environment.pop("PIP_FIND_LINKS", None)  # a directory of this machine's
         subprocess.run(["chroot", root, *pip, "-e", f"/{PLACE}[test]"], check=True, env=environment)
-        # what scripts/setup.sh leaves when it has installed the package
-        stamp = hashlib.sha256((REPOSITORY / "pyproject.toml").read_bytes()).hexdigest()
-        (place / ".venv/.wherry-setup").write_text(stamp)
     finally:
         for path, _ in theirs:
             Path(f"{path}.kept").rename(path)
