@@ -1,6 +1,6 @@
 """The client against its ceilings: raw sockets and bare Python, interleaved in one run. Ratios count.
 
-    python benchmarks/client.py [--rounds 5] [--engine-us 150] [--socket /run/docker.sock]
+    python -m benchmarks.client [--short] [--rounds 5] [--engine-us 150] [--socket /run/docker.sock]
 
 Rows: import of ``wherry`` with a sync client over bare Python; inspect calls on one connection and 50 at once; output of
 a container demultiplexed from a source at memory speed. The engine is a stand-in process that answers from memory;
@@ -257,12 +257,14 @@ SYNC_CLIENT = "import wherry; wherry.connect('unix:///nowhere').containers"
 
 def main() -> None:
     arguments = argparse.ArgumentParser()
-    arguments.add_argument("--rounds", type=int, default=5)
-    arguments.add_argument("--calls", type=int, default=2000)
+    arguments.add_argument("--rounds", type=int, default=0, help="5, or 2 with --short")
+    arguments.add_argument("--calls", type=int, default=0, help="2,000, or 500 with --short")
+    arguments.add_argument("--short", action="store_true")
     arguments.add_argument("--engine-us", type=float, default=150)
     arguments.add_argument("--socket")
     options = arguments.parse_args()
-    count = options.calls
+    count = options.calls or (500 if options.short else 2000)
+    options.rounds = options.rounds or (2 if options.short else 5)
     with tempfile.TemporaryDirectory() as directory:
         path, quick = str(Path(directory) / "engine"), str(Path(directory) / "quick")
         context = get_context("fork")

@@ -143,7 +143,7 @@ def test_EXE4_terminal(engine: Engine) -> None:
 def test_EXE4_console_size_and_resize(engine: Engine) -> None:
     container = engine.run_idle()
     # crun may set the size a moment after the command has begun
-    sized = "" if engine.is_dockerd else "until [ \"$(stty size)\" = '31 71' ]; do sleep 0.02; done; "
+    sized = "" if engine.is_dockerd else "until [ \"$(stty size 2>/dev/null)\" = '31 71' ]; do sleep 0.02; done; "
     command = sized + "trap 'stty size; exit 0' WINCH; echo ready; while :; do sleep 0.05; done"
     exec_id = create(engine, container, "sh", "-c", command, Tty=True, AttachStdin=True)
     size: dict[str, Any] = {} if engine.is_dockerd else {"ConsoleSize": [31, 71]}  # since API 1.42

@@ -105,7 +105,7 @@ def test_without_stdin_there_is_end_of_file(inside: Any) -> None:
 def test_EXE4_terminal(inside: Any) -> None:
     async def body(it: Inside) -> None:
         # crun may set the size a moment after the command has begun
-        wait = "until [ \"$(stty size)\" = '40 100' ]; do sleep 0.02; done"
+        wait = "until [ \"$(stty size 2>/dev/null)\" = '40 100' ]; do sleep 0.02; done"
         script = f"test -t 0 || exit 9; {wait}; stty size; read line; echo got $line; stty size"
         command = await it.start("sh", "-c", script, tty=True, console_size=(40, 100), stdin=True)
         while "100" not in it.out:
