@@ -49,6 +49,7 @@ BUILDS = {
         COPY dir/s* /w/
         COPY ["with space", "/sp ace"]
         COPY [[]x] /b
+        RUN []
     """,
     "places relative to the working directory": """
         WORKDIR /w
@@ -108,6 +109,7 @@ BUILDS = {
         HEALTHCHECK --interval=1m30s --timeout=500ms --start-period=1h --retries=9 CMD ["x","y"]
         maintainer me <me@there>
         Env a=b
+        EXPOSE $nothing
         RUN ['no','json'] || true
     """,
 }
@@ -117,6 +119,7 @@ REFUSED = [
     "FROM busybox AS 1x",
     "FROM $nope",
     "FROM Bad:Ref",
+    "FROM --platform=$X busybox",
     "CMD [1]",
     "ENV a",
     "ENV a=1 b",

@@ -201,7 +201,13 @@ async def _step(job: Build, state: StageState, instruction: i.Instruction) -> No
 
 async def _begin(job: Build, stage: i.Stage) -> StageState:
     """FROM, and the triggers that its image brings."""
-    platform = expand(stage.platform, job.args.for_from(), job.escape) or job.options.platform
+    platform = expand(stage.platform, job.args.for_from(), job.escape)
+    if stage.platform and not platform:
+        raise BadRequest(
+            'failed to parse platform : "" is an invalid component of "": platform specifier component must match '
+            '"^[A-Za-z0-9_-]+$": invalid argument'
+        )
+    platform = platform or job.options.platform
     name = expand(stage.base, job.args.for_from(), job.escape)
     if not name:
         raise BadRequest(f"base name ({stage.base}) should not be blank")

@@ -36,7 +36,8 @@ async def run(build: Build, config: ContainerConfig, command: list[str], env: li
     containers = build.containers
     config = copy.deepcopy(config)
     config.cmd, config.env = list(command), env
-    config.entrypoint = [""]
+    if command:  # an empty one runs what the image runs, as in moby
+        config.entrypoint = [""]
     config.healthcheck = HealthConfig(test=["NONE"])
     config.hostname = ""
     request = CreateRequest(

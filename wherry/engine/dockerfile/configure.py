@@ -85,7 +85,8 @@ def configure(config: ContainerConfig, instruction: i.Instruction, *, cmd_set: b
             config.healthcheck = instruction.health
             return f"HEALTHCHECK {_health(instruction.health)}"
         case i.Expose():
-            config.exposed_ports = {**(config.exposed_ports or {}), **{port: {} for port in _ports(instruction.ports)}}
+            if ports := {**(config.exposed_ports or {}), **{port: {} for port in _ports(instruction.ports)}}:
+                config.exposed_ports = ports
             return f"EXPOSE {' '.join(instruction.ports)}"
         case i.User():
             config.user = instruction.user
