@@ -182,14 +182,14 @@ def attachments(engine: Engine, short: bool) -> str:
     """Half of them read everything, the other half nothing until the container has ended."""
     count = 30_000 if short else 500_000
     number = 20 if short else 100
-    with container(engine, "sleep 1; " + lines(count)) as name, ExitStack() as stack:
-        engine.start(name)
+    with container(engine, lines(count)) as name, ExitStack() as stack:
         opened = [
             stack.enter_context(
                 open_stream(engine, "POST", f"/containers/{name}/attach?stream=1&stdout=1", upgrade=True)
             )
             for _ in range(number)
         ]
+        engine.start(name)
         eager, lazy = opened[::2], opened[1::2]
         expect("what the readers saw", _read_all(eager), {(count * LINE, count)})
         _wait(engine, name)
