@@ -116,7 +116,7 @@ def encode_filters(filters: Filters) -> str:
 
 def _quoted(text: str) -> str:
     """As Go's %q shows it, cut where it is long."""
-    return msgspec.json.encode(text[:100]).decode()
+    return msgspec.json.encode(text[:100].encode("utf-8", "replace").decode()).decode()
 
 
 def _split(raw: str) -> dict[str, list[str]]:
