@@ -151,6 +151,12 @@ def test_containers_of_steps(engine: Engine, query: dict[str, int], left_by_succ
     assert left("FROM busybox\nRUN : one\nRUN : two; exit 1\n") == left_by_failure
 
 
+def test_a_step_without_a_command_runs_what_the_image_runs(engine: Engine) -> None:
+    text = 'FROM busybox\nCMD ["echo", "its own"]\nRUN []\n'
+    assert "its own\n" in build(engine, context({}, text)).text
+    assert build(engine, context({}, text), buildargs={"http_proxy": "p"}).error == "No command specified"
+
+
 def test_quiet(engine: Engine) -> None:
     built = build(engine, context({"a": "A"}, SIMPLE), q=1)
     assert built.lines == [{"stream": f"{image(engine, built.text.strip())['Id']}\n"}]

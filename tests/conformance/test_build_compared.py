@@ -49,7 +49,6 @@ BUILDS = {
         COPY dir/s* /w/
         COPY ["with space", "/sp ace"]
         COPY [[]x] /b
-        RUN []
     """,
     "places relative to the working directory": """
         WORKDIR /w

@@ -28,15 +28,16 @@ class StepFailed(ServerError):
         self.code = code
 
 
-async def run(build: Build, config: ContainerConfig, command: list[str], env: list[str]) -> str:
+async def run(build: Build, config: ContainerConfig, command: list[str], env: list[str], *, plain: bool) -> str:
     """Run ``command`` on the image of ``config``; returns the container's id, whose files are the step's result.
 
+    ``plain``: without the image's entrypoint, and its command should there be none.
     Raises ``StepFailed``, ``ApiError``. The container is the caller's to remove (``build.kept``).
     """
     containers = build.containers
     config = copy.deepcopy(config)
     config.cmd, config.env = list(command), env
-    if command:  # an empty one runs what the image runs, as in moby
+    if plain:
         config.entrypoint = [""]
     config.healthcheck = HealthConfig(test=["NONE"])
     config.hostname = ""

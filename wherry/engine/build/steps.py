@@ -261,7 +261,8 @@ async def _run(build: Build, state: StageState, instruction: i.Run) -> None:
         shown_command = json.dumps(command[0] if command else "")
         raise ServerError(f"exec: {shown_command}: executable file not found in $PATH: FROM scratch holds no files yet")
     env = [*(state.config.env or []), *(f"{key}={value}" for key, value in args.items())]
-    container = await containers_of_steps.run(build, state.config, command, env)
+    # without a command, and nothing else to be known by, moby runs what the image runs
+    container = await containers_of_steps.run(build, state.config, command, env, plain=bool(known_by))
     try:
         destinations = [point.destination for point in build.containers.find(container).spec.mounts]
         staged = await stage_changes(build.containers, container, destinations, take=build.options.remove)
