@@ -59,7 +59,7 @@ class Partials:
         found = []
         for path in self._directory.iterdir():
             if path.name.replace("-", ":") not in self._claimed:
-                status = path.stat()
+                status = path.lstat()
                 found.append((status.st_mtime, status.st_size, path))
         found.sort(reverse=True)
         total = freed = 0
