@@ -65,5 +65,5 @@ soak: setup-test
 
 bench: setup-test
 	$(SUDO) $(PYTHON) benchmarks/bench.py $(ARGS)
-	@for what in streams listing archive unpack client memory build; do \
+	@for what in streams listing archive unpack pull client memory build; do \
 		echo; echo "== $$what"; $(SUDO) $(PYTHON) -m benchmarks.$$what $(filter --short,$(ARGS)) || exit 1; done
