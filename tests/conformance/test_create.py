@@ -315,6 +315,15 @@ def test_CRE18_network_conflicts(engine: Engine, body: dict[str, Any], host: dic
     refused(engine, 400, f"conflicting options: {words}", **body, HostConfig={"NetworkMode": "container:x"} | host)
 
 
+def test_CRE18_no_network_at_all(engine: Engine) -> None:
+    container = engine.run("sh", "-c", "ls /sys/class/net; exec sleep 1000", NetworkDisabled=True)
+    assert eventually(lambda: engine.logs(container)[0]) == b"lo\n"
+    details = engine.inspect(container)
+    assert (details["Config"]["NetworkDisabled"], details["NetworkSettings"]["Networks"]) == (True, {})
+    stats = engine.http.get(f"/containers/{container}/stats", query={"stream": 0, "one-shot": 1}).json
+    assert "networks" not in stats
+
+
 def test_CRE18_the_network_of_nobody(engine: Engine) -> None:
     refused(engine, 400, "invalid container format container:<name|id>", HostConfig={"NetworkMode": "container:"})
 

@@ -40,6 +40,7 @@ def sampler(*, running: bool = True, network: str = "none") -> tuple[Sampler, An
         name="demo",
         state=SimpleNamespace(running=running, pid=os.getpid() if running else 0),
         host_config=SimpleNamespace(network_mode=network, cgroup_parent=""),
+        config=SimpleNamespace(network_disabled=False),
     )
     setup: Any = SimpleNamespace(container=lambda container_id, parent: group)
     return Sampler(container, setup), container, group

@@ -61,7 +61,11 @@ async def create(containers: Containers, request: CreateRequest) -> tuple[str, l
     settings.check_config(config, request.version)
     settings.check_endpoints(request.endpoints, request.version)
     data_root = str(parts.layout.data_root)
-    networks = networks_asked(parts.networks, host.network_mode, request.endpoints, config.mac_address or "")
+    networks = (
+        {}  # a namespace with nothing but the loopback, whatever else is asked for
+        if config.network_disabled
+        else networks_asked(parts.networks, host.network_mode, request.endpoints, config.mac_address or "")
+    )
     if host.network_mode.startswith("container:"):  # the id outlives a rename
         with contextlib.suppress(ApiError):  # found out at start (CRE18)
             host.network_mode = f"container:{containers.find(host.network_mode.removeprefix('container:')).id}"

@@ -60,7 +60,7 @@ async def connect(containers: Containers, container: Container) -> None:
     state, spec = container.state, container.spec
     networks = containers.parts.networks
     host = spec.host_config
-    if host.network_mode.startswith("container:"):
+    if host.network_mode.startswith("container:") and not spec.config.network_disabled:
         from wherry.engine.containers.process import namespace_of
 
         other = containers.find(host.network_mode.removeprefix("container:"))

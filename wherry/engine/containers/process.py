@@ -73,7 +73,7 @@ def prepare(containers: Containers, container: Container, root: Path) -> Prepare
             mounts=[*_mounts(container), *_files(containers, container)],
             shm_path=shared_memory(containers, container),
             init=_init(host),
-            netns=container.state.sandbox if host.network_mode != "host" else None,
+            netns=container.state.sandbox if host.network_mode != "host" or config.network_disabled else None,
             ipcns=_namespace(containers, host.ipc_mode, "ipc"),
             pidns=_namespace(containers, host.pid_mode, "pid"),
             utsns=None if host.uts_mode == "host" else "",

@@ -98,6 +98,7 @@ class Sampler:
             return None
         group = self._cgroups.container(self._container.id, self._container.host_config.cgroup_parent)
         own_network = self._container.host_config.network_mode not in ("none", "host")
+        own_network = own_network and not self._container.config.network_disabled
 
         def take() -> Reading:
             return Reading(time.time_ns(), group.stats(), network_stats(pid) if own_network else None)
