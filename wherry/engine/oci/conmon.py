@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from wherry.engine.oci.errors import RuntimeFailure, translate
 from wherry.engine.oci.exits import ExitWatcher, read_exit
-from wherry.engine.oci.process import Child, spawn
+from wherry.engine.oci.process import Child, spawn_in
 
 if TYPE_CHECKING:
     from wherry.engine.oci.runtime import Runtime
@@ -117,27 +117,29 @@ async def _attempt(
         stack.callback(os.close, read_end)
         gate, key = os.pipe()
         stack.callback(os.close, key)
+        # the monitor forks, and calls the runtime, once it has read a byte from its start pipe
+        # (in the bundle: there it leaves its mark of want of memory)
+        environment = {"_OCI_SYNCPIPE": "3", "_OCI_STARTPIPE": "4"}
+        fds = {3: write_end, 4: gate}
+        starting = asyncio.ensure_future(spawn_in(bundle, argv, env=environment, pass_fds=fds))
+        failure: BaseException | None = None
+        if prepare is not None:
+            await asyncio.sleep(0)  # the monitor first
+            try:
+                await prepare()
+            except BaseException as error:
+                failure = error
         try:
-            # the monitor forks, and calls the runtime, once it has read a byte from its start pipe
-            # (in the bundle: there it leaves its mark of want of memory)
-            child = spawn(
-                argv,
-                env={"_OCI_SYNCPIPE": "3", "_OCI_STARTPIPE": "4"},
-                pass_fds={3: write_end, 4: gate},
-                cwd=bundle,
-            )
+            child = await starting
         except OSError as error:
-            raise RuntimeFailure(f"starting the monitor {argv[0]} failed: {error.strerror}") from error
+            raise failure or RuntimeFailure(f"starting the monitor {argv[0]} failed: {error.strerror}") from error
         finally:
             os.close(write_end)
             os.close(gate)
         try:
-            if prepare is not None:
-                try:
-                    await prepare()
-                except BaseException:
-                    child.kill()  # it has not forked yet; it must be dead before its start pipe ends
-                    raise
+            if failure is not None:
+                child.kill()  # it has not forked yet; it must be dead before its start pipe ends
+                raise failure
             with suppress(BrokenPipeError):  # it ended by itself: its report says why
                 os.write(key, b"\n")
             try:

@@ -27,6 +27,7 @@ __all__ = [
     "signal_name",
     "signal_pidfd",
     "spawn",
+    "spawn_in",
     "start_time",
     "wait_pidfd",
 ]
@@ -145,13 +146,12 @@ def spawn(
     stdout: int | None = None,
     stderr: int | None = None,
     pass_fds: Mapping[int, int] | None = None,
-    cwd: Path | None = None,
 ) -> Child:
     """Start a program (absolute path in ``argv[0]``) in a session of its own with default signals and a small
     environment: what a service manager or a user left in ours (NOTIFY_SOCKET, locales) is not the runtime's business.
 
-    ``cwd`` is its working directory, ours by default. File descriptors not given are /dev/null; ``pass_fds`` maps
-    numbers in the child (3 …) to ours. Nothing else is inherited. Raises ``OSError`` when the program cannot be executed.
+    File descriptors not given are /dev/null; ``pass_fds`` maps numbers in the child (3 …) to ours. Nothing else is
+    inherited. Raises ``OSError`` when the program cannot be executed.
     """
     actions: list[tuple[int, int, int] | tuple[int, int, str, int, int]] = []
     sources = {0: stdin, 1: stdout, 2: stderr, **(pass_fds or {})}
@@ -166,8 +166,7 @@ def spawn(
                 source = _lift(source, max(sources) + 1)
                 lifted.append(source)
             actions.append((os.POSIX_SPAWN_DUP2, source, target))
-        start = partial(
-            os.posix_spawn,
+        pid = os.posix_spawn(
             argv[0],
             list(argv),
             {**ENVIRONMENT, **(env or {})},
@@ -176,7 +175,6 @@ def spawn(
             setsigmask=[],
             setsigdef=_DEFAULT_SIGNALS,
         )
-        pid = start() if cwd is None else _elsewhere().submit(_start_in, cwd, start).result()
     finally:
         for fd in lifted:
             os.close(fd)
@@ -184,6 +182,17 @@ def spawn(
         return Child(pid, os.pidfd_open(pid))
     except ProcessLookupError:  # SIGCHLD is ignored in this program: the kernel has reaped it already
         return Child(pid, -1)
+
+
+async def spawn_in(
+    cwd: Path, argv: Sequence[str], *, env: Mapping[str, str] | None = None, pass_fds: Mapping[int, int] | None = None
+) -> Child:
+    """``spawn`` with a working directory, and with the loop free until the program has been loaded.
+
+    The descriptors must stay open until this returns, and a caller must not be cancelled meanwhile.
+    """
+    start = partial(spawn, argv, env=env, pass_fds=pass_fds)
+    return await asyncio.wrap_future(_elsewhere().submit(_spawn_in, cwd, start))
 
 
 @cache
@@ -197,7 +206,7 @@ def _own_directory() -> None:
         raise OSError(ctypes.get_errno(), "unshare")
 
 
-def _start_in(cwd: Path, start: Callable[[], int]) -> int:
+def _spawn_in(cwd: Path, start: Callable[[], Child]) -> Child:
     os.chdir(cwd)
     try:
         return start()
