@@ -61,6 +61,7 @@ def test_a_tree_that_is_taken_is_what_its_archive_unpacks_to(store: Store) -> No
     change(merged)
     os.mknod(merged / "socket", stat.S_IFSOCK | 0o600)
     os.setxattr(merged / "big", "user.note", b"no archive carries it")
+    os.utime(merged / "opaque", (1_000_000_000, 1_000_000_000))
     out = io.BytesIO()
     write_diff(store.rootfs.paths(NAME), (), out)
     (store.layout.tmp / "copy.tar").write_bytes(out.getvalue())

@@ -45,7 +45,9 @@ def apply(layer: Path, root: Path) -> None:
     for path in whiteouts:
         target = root / path.relative_to(layer)
         if os.path.lexists(target):
+            times = target.parent.stat()
             target.unlink()
+            os.utime(target.parent, ns=(times.st_atime_ns, times.st_mtime_ns))  # a directory's time is the layer's
 
 
 def _clear_way(layer: Path, root: Path) -> list[Path]:
