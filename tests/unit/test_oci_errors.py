@@ -31,6 +31,12 @@ from wherry.engine.oci.errors import CREATE_PREFIX, EXEC_PREFIX, translate
             126,
         ),
         ('exec: "/tmp": is a directory', "/tmp", 'exec: "/tmp": permission denied', 126),  # runc 1.1.13
+        (
+            "write file `/proc/thread-self/attr/apparmor/exec`: No such file or directory",
+            "true",
+            "apparmor failed to apply profile: write file `/proc/thread-self/attr/apparmor/exec`: No such file or directory",
+            128,
+        ),
         ("open executable: Permission denied", "/etc/passwd", 'exec: "/etc/passwd": permission denied', 126),
         (
             "chdir `/nocwd`: No such file or directory",

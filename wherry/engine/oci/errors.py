@@ -39,6 +39,7 @@ _QUOTE = "[`'\"\u2018]([^`'\"\u2019]*)[`'\"\u2019]"
 _CRUN_NOT_FOUND = re.compile(rf"executable file {_QUOTE} not found(?: in \$PATH)?")
 # a directory, a file without the x bit, or a place the user may not look into; the last two since crun 1.15 or so
 _CRUN_NOT_EXECUTABLE = ("open executable", "access executable", "is not a regular file", "it is not executable")
+_ATTRIBUTE = re.compile(r"/attr/(?:apparmor/)?exec\b")
 _CRUN_CHDIR = re.compile(rf"chdir(?: to)? {_QUOTE}: (.*)")
 _LOGRUS = re.compile(r'level=(?:error|fatal) msg=("(?:[^"\\]|\\.)*")')
 _RUNC_TAIL = re.compile(r"unable to start container process: (.*)", re.DOTALL)
@@ -64,6 +65,8 @@ def translate(text: str, command: str, *, prefix: str = CREATE_PREFIX) -> Runtim
         if "No such file" in text:
             return _failure(prefix, f"exec: {quoted}: stat {command}: no such file or directory", NOT_FOUND)
         return _failure(prefix, f"exec: {quoted}: permission denied", NOT_EXECUTABLE)
+    if _ATTRIBUTE.search(text):  # the kernel says that it knows no such profile: no fault of the command's
+        return _failure(prefix, f"apparmor failed to apply profile: {text}", OTHER)
     chdir = _CRUN_CHDIR.search(text)
     if chdir:
         code = NOT_FOUND if "No such file" in chdir[2] else NOT_EXECUTABLE if "denied" in chdir[2] else OTHER
