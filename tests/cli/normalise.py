@@ -36,6 +36,7 @@ TABLE: tuple[tuple[str, str], ...] = (
     (r"\b127\.0\.0\.1:\d+", "127.0.0.1:<port>"),
     (r"\b0\.0\.0\.0:\d+", "0.0.0.0:<port>"),
     (r"\[?::\]?:\d+->", "[::]:<port>->"),
+    (r"(?<=-> )\[::\]:\d+$", "[::]:<port>"),
     (r"(\"HostPort\": )\"\d+\"", r'\1"<port>"'),
     # names and versions
     (r"\bendpoint [a-z]+_[a-z]+\b", "endpoint <name>"),
