@@ -20,7 +20,7 @@ PLACE = "srv/wherry"  # of the project inside
 PACKAGES = (
     "systemd systemd-sysv systemd-resolved dbus udev kmod initramfs-tools zstd apparmor "
     "python3 python3-venv ca-certificates make git crun runc conmon nftables libnftables1 iptables iproute2 busybox-static "
-    "procps tar xz-utils util-linux openssl tini skopeo docker-registry"
+    "procps tar xz-utils util-linux openssl tini skopeo docker-registry e2fsprogs"
 ).split()
 KERNEL = "linux-image-cloud-amd64"
 DRIVERS = ("virtio_pci", "virtio_blk", "ext4")  # what finds the root

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import stat
-import subprocess
 import threading
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -159,9 +157,10 @@ def test_unknown_directories_are_set_aside_and_unfinished_ones_removed(store: St
         ({"type": "cifs", "device": "//host:44/share"}, "port not allowed in CIFS device URL"),
     ],
 )
-def test_options_that_a_volume_cannot_have(store: Store, options: dict[str, str], reason: str) -> None:
-    if "size" in options and store.volumes._quota.supported:
-        pytest.skip("sizes can be held here")
+def test_options_that_a_volume_cannot_have(
+    store: Store, monkeypatch: pytest.MonkeyPatch, options: dict[str, str], reason: str
+) -> None:
+    monkeypatch.setattr(store.volumes._quota, "_supported", False)
     with pytest.raises(BadRequest) as caught:
         store.volumes.create("ab", options=options)
     assert reason in caught.value.message
@@ -340,56 +339,3 @@ def test_CRE24_links_attributes_and_holes_are_copied(store: Store, tmp_path: Pat
     assert os.getxattr(copied / "one", "user.colour") == b"green"
     assert stat.S_ISFIFO((copied / "pipe").stat().st_mode)
     assert stat.S_IMODE((copied / "setuid").stat().st_mode) == 0o4755
-
-
-# sizes
-
-
-@pytest.fixture
-def with_quotas(tmp_path: Path) -> Iterator[Path]:
-    """An ext4 with project quotas."""
-    if shutil.which("mkfs.ext4") is None:
-        pytest.skip("no mkfs.ext4 here")
-    image, place = tmp_path / "ext4", tmp_path / "mnt"
-    place.mkdir()
-    image.touch()
-    os.truncate(image, 64 << 20)
-    subprocess.run(
-        ["mkfs.ext4", "-q", "-O", "quota,project", "-E", "quotatype=prjquota", str(image)], check=True, timeout=60
-    )
-    done = subprocess.run(["mount", "-o", "loop,prjquota", image, place], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"no file system with project quotas can be mounted here: {done.stderr.strip()}")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", place], check=True)
-
-
-def test_a_size_is_held_by_the_filesystem(with_quotas: Path, tmp_path: Path) -> None:
-    root = tmp_path / "root"
-    (root / "small").mkdir(parents=True)
-    (root / "small/file").write_bytes(b"x" * 100_000)
-    (root / "large").mkdir()
-    (root / "large/file").write_bytes(b"x" * 2_000_000)
-    with support.store(with_quotas) as store:
-        store.volumes.create("limited", options={"size": "1m"})
-        store.volumes.create("free")
-        with pytest.raises(BadRequest, match="give the size of a mounted one in 'o='"):
-            store.volumes.create("both", options={"size": "1m", "type": "tmpfs", "device": "tmpfs"})
-        with pytest.raises(OSError, match="quota"):
-            store.volumes.copy_up("limited", root, "/large")
-        assert list(store.volumes.path("limited").iterdir()) == []
-        assert store.volumes.copy_up("limited", root, "/small")
-        store.restart()
-        place = store.volumes.path("limited")
-        (place / "sub").mkdir()
-        # As a container's processes: without the capability that lets root pass its quotas.
-        write = ["setpriv", "--bounding-set=-sys_resource", "head", "-c", "2000000", "/dev/zero"]
-        with (place / "sub/more").open("wb") as file:
-            done = subprocess.run(write, stdout=file, stderr=subprocess.PIPE, text=True)
-        assert (done.returncode, "quota" in done.stderr or "No space" in done.stderr) == (1, True)
-        assert (place / "sub/more").stat().st_size < 1 << 20
-        (store.volumes.path("free") / "file").write_bytes(b"x" * 2_000_000)
-        store.volumes.remove("limited", in_use=nobody)
-        store.trash.wait(10)
