@@ -6,6 +6,7 @@ import bz2
 import gzip
 import json
 import lzma
+import tarfile
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -181,6 +182,22 @@ def test_the_cache(engine: Engine) -> None:
     assert steps_from_cache({"a": "A"}, "FROM busybox\nENV B=1\nCOPY a /a\n") == 0
 
 
+def test_the_cache_looks_at_what_a_link_leads_to_wherever_it_is_named(engine: Engine) -> None:
+    text = "FROM busybox\nCOPY dir dir/link /x/\n"
+    files = {"dir": None, "dir/link": symlink("dir/link", "../other")}
+    for content in ("one", "two"):
+        assert build(engine, context({**files, "other": content}, text), t="linked").error == ""
+        assert read(engine, "linked", "cat", "/x/link") == content
+
+
+def test_hard_links_do_not_reach_into_what_another_source_replaced(engine: Engine) -> None:
+    second = tarfile.TarInfo("b/g")
+    second.type, second.linkname, second.mode = tarfile.LNKTYPE, "a/f", 0o644
+    files = {"a": None, "a/f": "first\n", "b": None, "b/f": "second\n", "b/g": second}
+    assert build(engine, context(files, "FROM busybox\nCOPY a b /x/\n"), t="hard").error == ""
+    assert read(engine, "hard", "cat", "/x/f", "/x/g") == "second\nfirst\n"
+
+
 def test_arguments_count_for_the_cache_from_where_they_are_declared(engine: Engine) -> None:
     text = "FROM busybox\nENV BEFORE=1\nARG V=1\nRUN : $V\n"
 
@@ -295,6 +312,12 @@ def test_volumes_of_the_image_keep_nothing_of_a_step(engine: Engine) -> None:
     assert read(engine, "volumes", "sh", "-c", "ls /data; cat /kept") == "a\nkept\n"
     engine.remove_all()
     assert engine.http.get("/volumes").json["Volumes"] in (None, [])
+
+
+def test_a_volume_of_the_image_may_be_relative(engine: Engine) -> None:
+    text = "FROM busybox\nRUN mkdir /data && echo of the image > /data/x\nVOLUME data\nRUN echo lost > /data/y\n"
+    assert build(engine, context({}, text), t="relative").error == ""
+    assert read(engine, "relative", "sh", "-c", "grep -c ' /data ' /proc/mounts; cat /data/*") == "1\nof the image\n"
 
 
 def test_hostile_contexts_stay_inside(engine: Engine) -> None:

@@ -447,6 +447,15 @@ def test_CRE23_one_place_is_mounted_once() -> None:
     assert [(p.type, p.destination, p.anonymous) for p in points] == [("bind", "/a", False), ("volume", "/b", True)]
 
 
+def test_CRE24_volumes_of_an_image_may_be_relative_and_named_twice() -> None:
+    config = ContainerConfig(volumes={"a/../data": {}, "/data/": {}, "../up": {}, "/tmp": {}})
+    points = mounts.mount_points(config, HostConfig(binds=["/tmp:/up"]), V43)
+    assert sorted(point.destination for point in points) == ["/data", "/tmp", "/up"]
+    for nothing in ("", "/", "x/.."):
+        with pytest.raises(BadRequest, match="destination can't be '/'"):
+            mounts.mount_points(ContainerConfig(volumes={nothing: {}}), HostConfig(), V43)
+
+
 def test_CRE24_volumes_from_another_container() -> None:
     theirs = [
         MountPoint(type="volume", name="data", source="/v/data", destination="/data", mode="z", driver="local"),

@@ -120,6 +120,7 @@ class _Copier:
 
     def source(self, source: Source) -> None:
         target = inroot.clean(os.fsencode(self.plan.target))
+        self.links.clear()  # an earlier source's files may be replaced by this one's
         found = inroot.open_in_root(source.tree.fd, source.path, os.O_PATH)
         try:
             status = os.fstat(found)

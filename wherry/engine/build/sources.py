@@ -54,7 +54,7 @@ class Tree:
         self._context = context
         self._cancelled = cancelled
         self._fetched = fetched
-        self._digests: dict[str, str] = {}
+        self._digests: dict[tuple[str, bool], str] = {}  # of a path: as a link, or as what it leads to
 
     def close(self) -> None:
         os.close(self.fd)
@@ -123,7 +123,8 @@ class Tree:
 
     def _digest(self, fd: int, path: str, found: os.stat_result) -> str:
         """Of a file as it is: name, type, mode and content; no times, so that a new checkout is no change."""
-        known = self._digests.get(path)
+        key = path, stat.S_ISLNK(found.st_mode)
+        known = self._digests.get(key)
         if known is not None:
             return known
         if self._cancelled.is_set():
@@ -146,8 +147,8 @@ class Tree:
                     if self._cancelled.is_set():
                         raise Cancelled
                     digest.update(data)
-        self._digests[path] = digest.hexdigest()
-        return self._digests[path]
+        self._digests[key] = digest.hexdigest()
+        return self._digests[key]
 
 
 def capability(fd: int) -> bytes:

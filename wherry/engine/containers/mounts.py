@@ -68,13 +68,15 @@ def mount_points(
             if point.destination not in taken:
                 taken.add(point.destination)
                 points.append(point)
-    for destination in config.volumes or {}:
-        _check_destination(destination, _refuse_bare(destination))
+    for given in config.volumes or {}:
+        destination = posixpath.join("/", given)  # images may have a relative one, as moby
+        _check_destination(destination, _refuse_bare(given))
         if _clean(destination) not in taken:
             driver = host.volume_driver or "local"
             point = MountPoint(type="volume", destination=_clean(destination), driver=driver, anonymous=True)
             point.from_config = True
-            _add(points, point)
+            taken.add(point.destination)
+            points.append(point)
     return sorted(points, key=lambda point: point.destination.count("/") if point.destination != "/" else 0)
 
 
