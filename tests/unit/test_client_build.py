@@ -88,6 +88,13 @@ def test_a_dockerfile_in_an_ignored_directory_goes_along(tmp_path: Path) -> None
     assert sorted(packed(tmp_path, "docker/Dockerfile")[0]) == [".dockerignore", "a", "docker/Dockerfile"]
 
 
+@pytest.mark.parametrize("name", ["Dockerfile", "dockerfile"])
+def test_a_dockerfile_goes_along_though_everything_is_ignored(tmp_path: Path, name: str) -> None:
+    lay(tmp_path, name, "a")
+    (tmp_path / ".dockerignore").write_text("*\n")
+    assert sorted(packed(tmp_path)[0]) == [".dockerignore", name]
+
+
 @pytest.mark.parametrize(
     ("make", "dockerfile", "words"),
     [

@@ -55,7 +55,7 @@ def pack(
     """
     if not os.path.isdir(directory):
         raise ValueError(f"{directory} is no directory: for an archive, give the open file or its bytes")
-    inside = dockerfile
+    inside, usual = dockerfile, "Dockerfile"
     if text is None and dockerfile is not None:
         inside = _inside(directory, dockerfile)
         if inside is None:
@@ -65,13 +65,13 @@ def pack(
             except OSError as error:
                 raise ValueError(f"the Dockerfile cannot be read: {error}") from None
     elif text is None and not os.path.exists(os.path.join(directory, "Dockerfile")):
-        lower = os.path.join(directory, "dockerfile")
-        if not os.path.exists(lower):
+        usual = "dockerfile"
+        if not os.path.exists(os.path.join(directory, usual)):
             raise ValueError(f"{os.path.join(directory, 'Dockerfile')}: there is no Dockerfile")
     if text is not None:
         inside = f".dockerfile.{secrets.token_hex(10)}"
     patterns = _patterns(directory)
-    kept = {IGNORE_FILE, inside or "Dockerfile"}
+    kept = {IGNORE_FILE, inside or usual}
     return _archive(directory, patterns, kept, inside if text is not None else None, text), inside
 
 
