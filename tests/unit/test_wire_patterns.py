@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wherry.wire import patterns as wire_patterns
 from wherry.wire.patterns import BadPattern, IgnorePatterns, match_expression, read_ignore_file
 
 
@@ -144,3 +146,32 @@ def test_a_plain_path_leaves_out_itself_and_what_is_below(parts: list[str]) -> N
     assert patterns.matches(path)
     assert patterns.matches(f"{path}/x")
     assert not patterns.matches(f"{path}x")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path"),
+    [
+        ("*a" * 20 + "b", "a" * 250),
+        ("*" * 200 + "b", "a" * 250),
+        ("**/a/" * 20 + "b", "/".join("a" * 500)),
+        ("**a" * 20 + "/b", "/".join("a" * 500)),
+        ("x/" + "*/**/" * 20 + "b", "x/" + "/".join("a" * 500)),
+    ],
+)
+def test_no_pattern_takes_longer_than_its_length_times_the_paths(pattern: str, path: str) -> None:
+    # by trying every choice each would take longer than anybody lives
+    assert not IgnorePatterns([pattern])._patterns[0][1].fullmatch(path)
+    assert not match_expression(pattern.replace("**", "*")).fullmatch(path.replace("/", ""))
+
+
+@settings(deadline=None, max_examples=500)
+@given(st.text("ab/*?[]-^", max_size=14), st.text("ab/", max_size=10))
+def test_both_ways_of_matching_agree(pattern: str, path: str) -> None:
+    def both(parts: list[str]) -> None:
+        expected = bool(re.compile("".join(parts), re.DOTALL).fullmatch(path))
+        assert wire_patterns._Machine(parts).fullmatch(path) == expected
+
+    with pytest.MonkeyPatch.context() as patch, suppress(BadPattern):
+        patch.setattr(wire_patterns, "_matcher", both)
+        match_expression(pattern)
+        wire_patterns._ignore_expression(pattern)

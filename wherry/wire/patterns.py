@@ -5,25 +5,86 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
 
 _Doublestar = Callable[[int], "tuple[str, int] | None"]
+
+_STAR, _DIRECTORIES, _REST = "[^/]*", "(?:.*/)?", ".*"
+_SEVERAL = frozenset((_STAR, _DIRECTORIES, _REST))
 
 
 class BadPattern(ValueError):
     """The pattern cannot be read; the message is Go's."""
 
 
-def match_expression(pattern: str) -> re.Pattern[str]:
-    """``filepath.Match`` as a regular expression for ``fullmatch``: nothing in it crosses a ``/``. Raises ``BadPattern``.
+class Matcher(Protocol):
+    """A pattern that has been read: a ``re.Pattern``, or what stands in for one."""
+
+    def fullmatch(self, string: str, /) -> object: ...
+
+
+def match_expression(pattern: str) -> Matcher:
+    """``filepath.Match``: what the whole of a path is asked of, and nothing in it crosses a ``/``. Raises ``BadPattern``.
 
     >>> bool(match_expression("a*/[b-d]?.txt").fullmatch("ab/cx.txt"))
     True
     """
-    return re.compile(_translate(pattern, lambda at: None), re.DOTALL)
+    return _matcher(_translate(pattern, lambda at: None))
 
 
-def _translate(pattern: str, doublestar: _Doublestar) -> str:
-    out = []
+def _matcher(parts: Sequence[str]) -> Matcher:
+    """``re`` where it is quick whatever the path: it tries every choice, and holds up the whole program meanwhile."""
+    several = [part for part in parts if part in _SEVERAL]
+    if len(several) <= 3 and len(several) - several.count(_STAR) <= 2:
+        return re.compile("".join(parts), re.DOTALL)
+    return _Machine(parts)
+
+
+class _Machine:
+    """Follows all choices at once: no path takes more steps than its length times the pattern's."""
+
+    def __init__(self, parts: Sequence[str]) -> None:
+        self._parts: list[str] = []
+        for part in parts:  # what is said twice in a row means no more
+            if not (part in _SEVERAL and self._parts[-1:] == [part]):
+                self._parts.append(part)
+        self._one = {part: re.compile(part, re.DOTALL) for part in self._parts if part not in _SEVERAL}
+        self._shortest = len([part for part in self._parts if part not in _SEVERAL])
+
+    def fullmatch(self, string: str, /) -> bool:
+        # A state is the number of the part that comes next, twice; and one more within directories, which end with "/".
+        if len(string) < self._shortest:
+            return False
+        end = 2 * len(self._parts)
+        states = self._with_skips({0})
+        for char in string:
+            following = set()
+            for state in states:
+                part = self._parts[state // 2] if state < end else ""
+                if part == _DIRECTORIES:
+                    following.add(state | 1)
+                    if char == "/":
+                        following.add((state | 1) + 1)
+                elif part == _REST or (part == _STAR and char != "/"):
+                    following.add(state)
+                elif part and part != _STAR and self._one[part].fullmatch(char):
+                    following.add(state + 2)
+            states = self._with_skips(following)
+            if not states:
+                break
+        return end in states
+
+    def _with_skips(self, states: set[int]) -> set[int]:
+        for state in list(states):
+            while state % 2 == 0 and state < 2 * len(self._parts) and self._parts[state // 2] in _SEVERAL:
+                state += 2
+                states.add(state)
+        return states
+
+
+def _translate(pattern: str, doublestar: _Doublestar) -> list[str]:
+    """Regular expressions of one character each, or of ``_SEVERAL``."""
+    out: list[str] = []
     at = 0
     while at < len(pattern):
         char = pattern[at]
@@ -33,7 +94,7 @@ def _translate(pattern: str, doublestar: _Doublestar) -> str:
             continue
         at += 1
         if char == "*":
-            out.append("[^/]*")
+            out.append(_STAR)
         elif char == "?":
             out.append("[^/]")
         elif char == "[":
@@ -46,7 +107,7 @@ def _translate(pattern: str, doublestar: _Doublestar) -> str:
             at += 1
         else:
             out.append(re.escape(char))
-    return "".join(out)
+    return out
 
 
 def _class(pattern: str, at: int) -> tuple[str, int]:
@@ -90,7 +151,7 @@ class IgnorePatterns:
 
     def __init__(self, patterns: Iterable[str]) -> None:
         """Raises ``BadPattern``."""
-        self._patterns: list[tuple[bool, re.Pattern[str]]] = []
+        self._patterns: list[tuple[bool, Matcher]] = []
         self._exceptions: list[str] = []
         for text in patterns:
             text = text.strip()
@@ -155,16 +216,16 @@ def _clean(path: str) -> str:
     return "/" + cleaned.lstrip("/") if cleaned.startswith("//") else cleaned
 
 
-def _ignore_expression(pattern: str) -> re.Pattern[str]:
+def _ignore_expression(pattern: str) -> Matcher:
     def doublestar(at: int) -> tuple[str, int] | None:
         if not pattern.startswith("**", at):
             return None
         end = at + 2
         if pattern[end : end + 1] == "/":
             end += 1
-        return (".*", end) if end >= len(pattern) else ("(?:.*/)?", end)
+        return (_REST, end) if end >= len(pattern) else (_DIRECTORIES, end)
 
     if pattern.startswith("**") and not re.search(r"[*?\[\\]", pattern[2:]) and pattern[2:3] not in ("", "/"):
         # "**.go": anything that ends so, in whatever directory
         return re.compile(".*" + re.escape(pattern[2:]), re.DOTALL)
-    return re.compile(_translate(pattern, doublestar), re.DOTALL)
+    return _matcher(_translate(pattern, doublestar))
