@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wherry.wire import http1
 from wherry.wire.chunked import ChunkDecoder, ChunkError, encode_chunk
 from wherry.wire.http1 import (
     LAST_CHUNK,
@@ -148,6 +149,24 @@ def test_pipelined_requests_wait_for_next() -> None:
 )
 def test_bad_requests(data: bytes, status: int) -> None:
     assert read_requests([data])[-1] == ("error", status)
+
+
+def test_a_head_that_comes_in_small_pieces_is_looked_through_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = 0
+
+    class Line:
+        @staticmethod
+        def search(data: bytearray, start: int = 0) -> None:
+            nonlocal looked
+            looked += len(data) - start
+
+    monkeypatch.setattr(http1, "_BARE_LF", Line)
+    parser = RequestParser()
+    head = b"GET / HTTP/1.1\r\nHost: x\r\n" + b"A: b\r\n" * 500
+    for at in range(len(head)):
+        assert parser.feed(head[at : at + 1]) == []
+    assert len(parser.feed(b"\r\n")) == 2
+    assert looked == len(head)
 
 
 def test_request_properties() -> None:

@@ -191,18 +191,22 @@ class _Head:
         self.complete = True
 
 
-def _split_head(buffer: bytearray) -> bytes | None:
-    """Cut the head off the buffer, with its blank line; None while it is incomplete."""
+def _split_head(buffer: bytearray, seen: int = 0) -> bytes | None:
+    """Cut the head off the buffer, with its blank line; None while it is incomplete.
+
+    The first ``seen`` bytes were there when it was last found incomplete: a head in small pieces is looked through once.
+    """
     if buffer.startswith((b"\r", b"\n")):
         del buffer[: len(buffer) - len(buffer.lstrip(b"\r\n"))]
-    end = buffer.find(b"\r\n\r\n")
+        seen = 0
+    end = buffer.find(b"\r\n\r\n", max(0, seen - 3))
     if end < 0:
         if len(buffer) > MAX_HEAD:
             raise HttpError(431, f"the head of the message is longer than {MAX_HEAD} bytes")
         # said now: what is waited for may never come
         if buffer and not 0x20 < buffer[0] < 0x7F:
             raise HttpError(400, "malformed HTTP message: this is no HTTP (is it TLS?)")
-        if _BARE_LF.search(buffer):
+        if _BARE_LF.search(buffer, seen):
             raise HttpError(400, "malformed HTTP message: a line ends without CR")
         return None
     if end + 4 > MAX_HEAD:
@@ -250,6 +254,7 @@ class RequestParser:
 
     def __init__(self) -> None:
         self._buffer = bytearray()  # unparsed bytes; empty inside a body
+        self._seen = 0  # of them, those that no head ends in
         self._left = 0
         self._chunks: ChunkDecoder | None = None
         self._in_body = False
@@ -287,7 +292,8 @@ class RequestParser:
         return rest
 
     def _head(self) -> list[Event]:
-        head = _split_head(self._buffer)
+        head = _split_head(self._buffer, self._seen)
+        self._seen = len(self._buffer) if head is None else 0
         if head is None:
             return []
         found = _Head()
