@@ -97,3 +97,43 @@ def test_EXP2c_sockets_are_left_out(verbs: CrashEngine) -> None:
     with tarfile.open(fileobj=BytesIO(archive)) as tar:
         names = tar.getnames()
     assert ("beside" in names, "socket" in names) == (True, False)
+
+
+def test_DEL7_a_volume_that_cannot_go_is_no_failure_of_its_containers(verbs: CrashEngine) -> None:
+    container = verbs.create("true", name="holder", Volumes={"/v": {}})
+    (point,) = verbs.http.get(f"/containers/{container}/json").json["Mounts"]
+    directory = verbs.root / "data/volumes" / point["Name"]
+    subprocess.run(["mount", "--bind", directory, directory], check=True)
+    try:
+        with verbs.http.open("POST", f"/containers/{container}/wait", query={"condition": "removed"}) as waiting:
+            assert verbs.http.delete(f"/containers/{container}", query={"v": 1}).status == 204
+            (answer,) = waiting.json_values()
+            assert "Error" not in answer or not answer["Error"]
+    finally:
+        subprocess.run(["umount", directory], check=True)
+    verbs.restart()
+    assert not directory.exists()
+
+
+def test_a_large_hosts_file_is_not_read(verbs: CrashEngine) -> None:
+    script = "truncate -s 512M /etc/hosts; exec sleep 1000"
+    container = verbs.create("sh", "-c", script, name="large")
+    other = verbs.create("true", HostConfig={"NetworkMode": "container:large"})
+    assert verbs.http.post("/networks/create", json={"Name": "more"}).status == 201
+    verbs.http.post(f"/containers/{container}/start")
+    hosts = verbs.root / f"data/containers/{container}/hosts"
+    eventually(lambda: hosts.stat().st_size == 512 << 20)
+    before = _highest(verbs)
+    assert verbs.http.post("/networks/more/connect", json={"Container": container}).status == 200
+    refused = verbs.http.post(f"/containers/{other}/start")
+    assert (refused.status, "too large to be shared" in refused.message) == (500, True)
+    assert hosts.stat().st_size == 512 << 20
+    assert _highest(verbs) - before < 64 << 10
+    verbs.http.delete(f"/containers/{container}", query={"force": 1})
+    assert verbs.http.delete("/networks/more").status == 204
+
+
+def _highest(engine: CrashEngine) -> int:
+    """The most memory that the engine has had, in KiB."""
+    lines = Path(f"/proc/{engine.process.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import stat
 import time
@@ -31,6 +32,8 @@ from wherry.engine.inroot import clean, make_directories, open_in_root
 from wherry.engine.oci.warm import warm_cgroups
 from wherry.engine.store.layout import Layout
 from wherry.engine.volumes.volumes import ANONYMOUS, new_name
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -210,7 +213,10 @@ def forget(containers: Containers, container: Container, *, volumes: bool) -> No
         containers.forget(container)
         made = [point.name for point in container.spec.mounts if volumes and point.anonymous and point.name]
         condemned = parts.volumes.condemn(name for name in made if not containers.volume_users(name))
-    parts.volumes.bury(condemned)
+    try:
+        parts.volumes.bury(condemned)
+    except OSError:  # no failure of the container's, which is gone; the engine's next start tries again
+        log.exception("the volumes of %s could not be removed", container.short_id)
 
 
 def _find_image(containers: Containers, reference: str, platform: str | None) -> tuple[Image, list[str]]:

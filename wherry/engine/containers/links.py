@@ -14,6 +14,7 @@ from wherry.api.errors import ApiError, BadRequest, NotFound, ServerError
 from wherry.api.models.containers import HostConfig
 from wherry.engine.containers.container import Container
 from wherry.engine.containers.registry import Containers
+from wherry.engine.networks.hosts import read_own
 
 _NOT_PASSED_ON = ("HOME", "PATH")
 
@@ -135,8 +136,11 @@ def tell_parents(containers: Containers, container: Container) -> None:
 
 def _rewrite(path: Path, alias: str, address: str) -> None:
     """Put another address into the line of a link, or take the line away; in place, for it is mounted."""
+    text = read_own(path)
+    if text is None:  # the container has made something else of it
+        return
     lines = []
-    for line in path.read_text(errors="surrogateescape").splitlines(keepends=True):
+    for line in text.splitlines(keepends=True):
         _, tab, names = line.partition("\t")
         if tab and names.split()[:1] == [alias]:
             line = f"{address}\t{names}" if address else ""

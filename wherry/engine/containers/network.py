@@ -8,12 +8,12 @@ from pathlib import Path
 
 import msgspec
 
-from wherry.api.errors import ApiError, BadRequest, Conflict
+from wherry.api.errors import ApiError, BadRequest, Conflict, ServerError
 from wherry.api.models.networks import EndpointSettings
 from wherry.engine.containers.container import Container
 from wherry.engine.containers.links import endpoint_links, host_lines, tell_parents
 from wherry.engine.containers.registry import Containers
-from wherry.engine.networks.hosts import hostname_text, hosts_text, read_host_resolv_conf, resolv_conf_text
+from wherry.engine.networks.hosts import hostname_text, hosts_text, read_host_resolv_conf, read_own, resolv_conf_text
 from wherry.engine.networks.names import NAMESERVER
 from wherry.engine.networks.networks import Networks
 from wherry.engine.networks.records import Endpoint
@@ -189,7 +189,7 @@ def rewrite_files(containers: Containers, container: Container, before: Mapping[
     directory = containers.layout.container(container.id)
     for name, text in _texts(containers, container, host_lines(containers, container, strict=False)).items():
         path = directory / name
-        if name == "hostname" or (before is not None and before[name] != path.read_text(errors="replace")):
+        if name == "hostname" or (before is not None and before[name] != read_own(path)):
             continue
         _write(path, text)
 
@@ -239,4 +239,7 @@ def _share_files(containers: Containers, container: Container, other: Container)
     source, target = containers.layout.container(other.id), containers.layout.container(container.id)
     for name in ("hosts", "hostname", "resolv.conf"):
         if (source / name).exists():
-            (target / name).write_bytes((source / name).read_bytes())
+            text = read_own(source / name)
+            if text is None:
+                raise ServerError(f"the file /etc/{name} of container {other.id} is too large to be shared")
+            (target / name).write_text(text, errors="surrogateescape")

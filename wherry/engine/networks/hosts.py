@@ -28,6 +28,9 @@ _RESOLV_CONF = Path("/etc/resolv.conf")
 _RESOLVED_UPSTREAM = Path("/run/systemd/resolve/resolv.conf")
 _RESOLVED_STUB = "127.0.0.53"
 
+LARGEST = 1 << 20
+"""Bytes that the engine reads of a file which a container may have written to."""
+
 
 def hostname_text(hostname: str) -> str:
     return f"{hostname}\n"
@@ -88,6 +91,16 @@ def hosts_text(
         names += [alias for alias in aliases if alias not in names]
         lines += [f"{own}\t{' '.join(names)}" for own in (address, *more_addresses)]
     return "\n".join(lines) + "\n"
+
+
+def read_own(path: Path) -> str | None:
+    """A file of a container's, which may have written anything into it; None for one of more than ``LARGEST`` bytes.
+
+    Raises ``OSError``.
+    """
+    with open(path, "rb") as file:
+        data = file.read(LARGEST + 1)
+    return data.decode(errors="surrogateescape") if len(data) <= LARGEST else None
 
 
 def read_host_resolv_conf(
