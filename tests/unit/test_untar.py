@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
@@ -325,6 +326,41 @@ def test_archives_of_gnu_tar(root: Root, tmp_path: Path, options: list[str]) -> 
     assert (root.path / "tmp/d/h").stat().st_nlink == 2
     if "--sparse" in options:
         assert (root.path / "tmp/sparse").stat().st_blocks <= (source / "sparse").stat().st_blocks
+
+
+def test_a_deep_tree_that_resists_leaves_no_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fd = os.open(tmp_path, os.O_RDONLY)
+    for name in ["tree", *("d" for _ in range(230))]:
+        os.mkdir(name, dir_fd=fd)
+        deeper = os.open(name, os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = deeper
+    os.close(fd)
+    before = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patch:
+
+        def refuse(*args: object, **kwargs: object) -> None:
+            raise PermissionError(errno.EPERM, "an immutable directory")
+
+        patch.setattr(os, "rename", refuse)
+        with pytest.raises(PermissionError):
+            removal.remove_path(tmp_path / "tree")
+    assert len(os.listdir("/proc/self/fd")) == before
+    removal.remove_path(tmp_path / "tree")
+    assert not (tmp_path / "tree").exists()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="gives files to other groups")
+def test_a_group_that_the_target_gets_between_two_files_is_not_the_second_ones(tmp_path: Path) -> None:
+    members = [(name, {"data": b"x", "mode": 0o644}) for name in ("a", "b")]
+    members.insert(1, ("./", {**DIRECTORY, "mode": 0o2755, "gid": 4321}))
+    fd = os.open(tmp_path, os.O_RDONLY)
+    try:
+        extract(io.BytesIO(archive(*members)), fd, options=UntarOptions(root_attributes=True))
+    finally:
+        os.close(fd)
+    assert tmp_path.stat().st_gid == 4321
+    assert [(tmp_path / name).stat().st_gid for name in ("a", "b")] == [0, 0]
 
 
 def test_a_deep_tree_is_replaced_with_few_descriptors(root: Root) -> None:

@@ -58,15 +58,20 @@ def remove_tree(parent_fd: int, name: str | bytes) -> None:
             return
         below: list[bytes] = []
         stack.append((directory, fd, below))
-        with os.scandir(fd) as entries:
-            for entry in list(entries):
+        try:
+            with os.scandir(fd) as found:
+                entries = list(found)
+        except OSError as error:
+            first = first or error
+            return
+        for entry in entries:
+            try:
                 if entry.is_dir(follow_symlinks=False):
                     below.append(os.fsencode(entry.name))
-                    continue
-                try:
+                else:
                     os.unlink(entry.name, dir_fd=fd)
-                except OSError as error:
-                    first = first or error
+            except OSError as error:
+                first = first or error
 
     enter(name, parent_fd)
     while stack:
@@ -75,8 +80,11 @@ def remove_tree(parent_fd: int, name: str | bytes) -> None:
             child = below.pop()
             if len(stack) > _DEEPEST:
                 flat = b"." + uuid.uuid4().hex.encode()
-                os.rename(child, flat, src_dir_fd=fd, dst_dir_fd=stack[0][1])
-                stack[0][2].append(flat)
+                try:
+                    os.rename(child, flat, src_dir_fd=fd, dst_dir_fd=stack[0][1])
+                    stack[0][2].append(flat)
+                except OSError as error:
+                    first = first or error
             else:
                 enter(child, fd)
             continue

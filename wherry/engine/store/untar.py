@@ -117,6 +117,7 @@ class _Extraction:
                     raise UntarError(f"cannot replace the directory {self.shown(b'')} by a file")
                 if self.options.root_attributes:
                     self.in_tree(lambda entry, _: self.set_attributes(self.root_fd, entry), entry, name)
+                    self.born.clear()
                 continue
             self.in_tree(self.entry, entry, name)
         for path, times in reversed(self.directories.items()):
