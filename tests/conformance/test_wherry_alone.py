@@ -22,6 +22,12 @@ def test_what_is_not_there_yet_says_so(wherry: Engine, target: str) -> None:
     assert len(answer.message) > 30, "one sentence that says what works"
 
 
+@pytest.mark.parametrize("source", ["\u0080x", "ftp://a/b", "http://a:port/b"])
+def test_an_import_from_what_is_no_url_is_a_bad_request(wherry: Engine, source: str) -> None:
+    answer = wherry.http.post("/images/create", query={"fromSrc": source})
+    assert (answer.status, answer.message.startswith("invalid URL to import from: ")) == (400, True)
+
+
 @pytest.mark.parametrize("target", ["/swarm", "/nodes", "/services", "/tasks", "/secrets", "/configs"])
 def test_the_swarm_family_answers_as_outside_a_swarm(wherry: Engine, target: str) -> None:
     answer = wherry.http.get(target)

@@ -40,7 +40,7 @@ pytestmark = pytest.mark.skipif(not DESCRIPTION.exists(), reason=f"the descripti
 INTENDED = [
     # operations, text of the message, rule
     ("ContainerCreate", r"invalid mode: |invalid volume specification: ", "CRE21"),
-    ("ContainerList", r"invalid (publish|expose|filter)|[Pp]ort|proto|range", "LST7"),
+    ("ContainerList", r"invalid (publish|expose|filter)|[Pp]ort|proto|range|should not contain ':'", "LST7"),
     ("ContainerStart|ContainerRestart", r"", "STA3, CRE16: what only the runtime, the log driver or a port can refuse"),
     ("ContainerStop|ContainerRestart", r"cannot (stop|restart) container", "STP3"),
     ("ContainerUnpause", r"is not paused", "PAU1"),
@@ -52,10 +52,11 @@ INTENDED = [
      r"not a directory|read-only|unexpected EOF|outside|cannot overwrite|archive", "ARC3 to ARC8"),
     ("ExecResize|ContainerResize", r"", "RES1"),
     ("ExecStart", r"OCI runtime exec failed", "EXE2"),
-    ("NetworkDisconnect", r"is not connected to the network", "as moby"),
+    ("ExecStart", r"unable to find user", "STA3, of a detached exec"),
+    ("NetworkDisconnect", r"is not connected to (the )?network", "as moby"),
     ("ImageBuild", r"Cannot locate specified Dockerfile|Error processing tar file|dockerfile", "as moby"),
-    ("ImageCreate", r"archive/tar|unexpected EOF|invalid|not a tar", "ARC6, of an import"),
-    ("Image(Create|Push|Search)|SystemAuth|DistributionInspect", r"name resolution|lookup|dial|connect", "no network here"),
+    ("ImageCreate", r"archive/tar|unexpected EOF|invalid|not a tar|is outside of|cannot replace the directory", "ARC6, ARC7"),
+    ("Image(Create|Push|Search)|SystemAuth|DistributionInspect", r"name resolution|lookup|dial|connect|reachable", "no network"),
 ]  # fmt: skip
 
 STREAMS = {

@@ -16,6 +16,7 @@ from wherry.engine.http.respond import Answer
 from wherry.engine.http.routes.registries import pull_image, send_messages, while_there
 from wherry.engine.images.registry.errors import RegistryError
 from wherry.engine.images.registry.fetch import opened
+from wherry.engine.images.registry.transport import origin_of
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
@@ -69,7 +70,12 @@ async def create(engine: Engine, call: Call) -> None:
         return
     source = query.from_src or "-"
     if source != "-":
-        await while_there(call, _import_from_url(engine, source if "://" in source else f"http://{source}", query))
+        url = source if "://" in source else f"http://{source}"
+        try:
+            origin_of(url)
+        except RegistryError:
+            raise BadRequest(f"invalid URL to import from: {source[:200]!r}") from None
+        await while_there(call, _import_from_url(engine, url, query))
         return
     await send_messages(call, _import(engine, call.stream(), query))
 

@@ -71,7 +71,8 @@ def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
         _ = parts.port
-    except ValueError:
+        (parts.hostname or "").encode("idna")
+    except ValueError:  # a UnicodeError is one
         raise RegistryError(f"the registry gave an invalid URL: {url[:200]!r}") from None
     if parts.scheme not in _PORTS or not parts.hostname:
         raise RegistryError(f"the registry gave a URL that is neither http nor https: {url[:200]!r}")
