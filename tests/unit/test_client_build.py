@@ -129,6 +129,14 @@ def test_a_large_file_costs_no_memory(tmp_path: Path) -> None:
     assert peak < 4 << 20
 
 
+def test_one_text_may_stand_for_several(fake: FakeEngine, docker: Any) -> None:
+    fake.routes["POST /build"] = (200, b'{"stream": "Successfully built 1\\n"}')
+    one = dict.fromkeys(("t", "extrahosts", "cachefrom", "securityopt"), "a:1")
+    assert docker.images.build(b"archive", **one, auth={}) == "1"
+    query = parse_qs(fake.last().query)
+    assert query == {name: ['["a:1"]' if name == "cachefrom" else "a:1"] for name in one}
+
+
 def test_every_option_is_sent(fake: FakeEngine, docker: Any) -> None:
     said = [
         {"stream": "Step 1/1 : FROM x\n"},

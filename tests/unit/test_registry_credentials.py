@@ -23,12 +23,16 @@ from tests.support.registry import (
     repository,
     token_server,
 )
+from wherry.api.errors import ServerError
 from wherry.api.models.images import AuthConfig
+from wherry.engine.build.progress import BuildProgress
+from wherry.engine.build.remote import fetch
 from wherry.engine.images.registry import auth
 from wherry.engine.images.registry.auth import NOBODY, Credentials
 from wherry.engine.images.registry.errors import RegistryError, Unreachable
 from wherry.engine.images.registry.hosts import Endpoint, Registries
 from wherry.engine.images.registry.repository import Registry, Repository
+from wherry.engine.store.layout import Layout
 
 TLS = Path(__file__).parent / "client_tls"
 SECRET = base64.b64encode(b"ann:secret").decode()
@@ -291,6 +295,17 @@ def test_what_began_with_tls_is_not_led_away_from_it() -> None:
             fake.hooks.insert(0, lambda a: refusal(401, "UNAUTHORIZED", WWW_Authenticate=challenge))
             with pytest.raises(RegistryError, match="without TLS"):
                 await blob(await repository(fake, ANN), digest(b"x"))
+            assert plain.asked == []
+
+    bounded(work)
+
+
+def test_what_a_build_fetches_is_not_led_away_from_tls(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with fake_registry(server_context()) as fake, fake_registry() as plain:
+            fake.hooks.append(lambda a: Reply(302, headers={"Location": f"{plain.url}/x"}))
+            with pytest.raises(ServerError, match=f'^Get "{fake.url}/x": {fake.url}/x leads away from TLS'):
+                await fetch(Registries(), Layout(tmp_path, tmp_path), f"{fake.url}/x", tmp_path, BuildProgress())
             assert plain.asked == []
 
     bounded(work)

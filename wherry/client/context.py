@@ -26,8 +26,9 @@ BUILD_OPTIONS = frozenset(
 )
 
 
-def as_list(value: Iterable[str] | None) -> list[str] | None:
-    return None if value is None else list(value)
+def as_list(value: str | Iterable[str] | None) -> list[str] | None:
+    """Several texts; one alone is a list of it."""
+    return None if value is None else [value] if isinstance(value, str) else list(value)
 
 
 def as_json(value: Any) -> str | None:

@@ -156,11 +156,11 @@ class BuildOptions(TypedDict, total=False):
 
     t: str | Sequence[str]
     dockerfile: str
-    extrahosts: Sequence[str]
+    extrahosts: str | Sequence[str]
     remote: str
     q: bool
     nocache: bool
-    cachefrom: Sequence[str]
+    cachefrom: str | Sequence[str]
     pull: bool
     rm: bool
     forcerm: bool
@@ -173,7 +173,7 @@ class BuildOptions(TypedDict, total=False):
     cpuquota: int
     cgroupparent: str
     ulimits: Sequence[Ulimit]
-    securityopt: Sequence[str]
+    securityopt: str | Sequence[str]
     buildargs: Mapping[str, str | None]
     shmsize: int
     squash: bool

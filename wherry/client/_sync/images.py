@@ -229,15 +229,14 @@ class Images(Group):
         """
         given: dict[str, Any] = dict(options)
         stream, dockerfile = open_context(context, given.get("dockerfile"), remote=bool(given.get("remote")))
-        tags = given.get("t")
         query = build_ops.ImageBuildQuery(
             dockerfile=dockerfile,
-            t=[tags] if isinstance(tags, str) else as_list(tags),
+            t=as_list(given.get("t")),
             extrahosts=as_list(given.get("extrahosts")),
             remote=given.get("remote"),
             q=given.get("q"),
             nocache=given.get("nocache"),
-            cachefrom=as_json(given.get("cachefrom")),
+            cachefrom=as_json(as_list(given.get("cachefrom"))),
             pull="1" if given.get("pull") else None,
             rm=given.get("rm"),
             forcerm=given.get("forcerm"),

@@ -17,17 +17,16 @@ from wherry.engine.blocking import in_thread
 from wherry.engine.build.progress import BuildProgress
 from wherry.engine.images.content import free_space, no_space
 from wherry.engine.images.registry.errors import RegistryError
+from wherry.engine.images.registry.fetch import opened
 from wherry.engine.images.registry.hosts import Registries
 from wherry.engine.images.registry.progress import bar
-from wherry.engine.images.registry.transport import Answer, Transport, join_url
+from wherry.engine.images.registry.transport import Answer
 from wherry.engine.store.layout import Layout
 
-_MOST_REDIRECTS = 10
 _EVERY = 0.1
 _BATCH = 1 << 20
 _GIT = re.compile(r"(?:git://|git@|github\.com/|https?://.*\.git(?:#.+)?$)")
 _UNNAMED = "__unnamed__"
-_REDIRECTS = frozenset((301, 302, 303, 307, 308))
 
 
 def is_url(text: str) -> bool:
@@ -57,36 +56,18 @@ class Fetched:
 
 async def fetch(registries: Registries, layout: Layout, url: str, directory: Path, progress: BuildProgress) -> Fetched:
     """Fetch a URL to a file in ``directory``, with its time. Raises ``ServerError``."""
-    transport = registries.transport()
     try:
-        answer = await _open(transport, url)
-        if answer.status >= 400:
-            body = await answer.read(4096, "the answer") if (answer.content_length or 0) <= 4096 else b""
-            words = body.decode("utf-8", "replace").strip()
-            raise ServerError(f"failed to GET {url} with status {answer.status} {answer.reason}: {words}")
-        fetched = Fetched(directory, _name(url, answer), (answer.headers.get("content-type") or "").strip())
-        await _save(layout, answer, fetched.path, progress)
+        async with opened(registries, url) as answer:
+            fetched = Fetched(directory, _name(url, answer), (answer.headers.get("content-type") or "").strip())
+            await _save(layout, answer, fetched.path, progress)
         os.chmod(fetched.path, 0o600)
         modified = _modified(answer.headers.get("last-modified") or "")
         os.utime(fetched.path, (modified, modified))
         return fetched
     except RegistryError as error:
-        raise ServerError(f'Get "{url}": {error}') from error
+        raise ServerError(str(error)) from error
     except OSError as error:
         raise ServerError(f"{url} cannot be kept: {error}") from error
-    finally:
-        transport.close()
-
-
-async def _open(transport: Transport, url: str) -> Answer:
-    for _ in range(_MOST_REDIRECTS):
-        answer = await transport.request("GET", url, [("Accept", "*/*"), ("Accept-Encoding", "identity")])
-        location = answer.headers.get("location")
-        if answer.status not in _REDIRECTS or not location:
-            return answer
-        answer.close()
-        url = join_url(url, location)
-    raise RegistryError(f"stopped after {_MOST_REDIRECTS} redirects")
 
 
 async def _save(layout: Layout, answer: Answer, path: Path, progress: BuildProgress) -> None:

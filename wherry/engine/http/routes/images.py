@@ -101,7 +101,7 @@ async def _import_from_url(engine: Engine, url: str, query: ImageCreateQuery) ->
                 async for message in messages:
                     yield message
     except RegistryError as error:
-        raise ServerError(f'Get "{url}": {error}') from error
+        raise ServerError(str(error)) from error
 
 
 async def load(engine: Engine, call: Call) -> None:

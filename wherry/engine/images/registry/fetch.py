@@ -18,7 +18,7 @@ _LARGEST_WORDS = 4096
 async def opened(registries: Registries, url: str) -> AsyncIterator[Answer]:
     """The answer to a GET, redirects followed but for those away from TLS.
 
-    Raises ``RegistryError``, also for an answer of status 400 and above.
+    Raises ``RegistryError``, also for an answer of status 400 and above; its text names the URL.
     """
     transport = registries.transport()
     try:
@@ -42,7 +42,12 @@ async def opened(registries: Registries, url: str) -> AsyncIterator[Answer]:
                 else b""
             )
             words = "".join(char if char.isprintable() else " " for char in body.decode("utf-8", "replace")).strip()
-            raise RegistryError(f"failed to GET {url} with status {answer.status} {answer.reason}: {words}")
+            text = f"failed to GET {url} with status {answer.status} {answer.reason}: {words}"
+            raise RegistryError(text, status=answer.status)
         yield answer
+    except RegistryError as error:
+        if error.status:
+            raise
+        raise RegistryError(f'Get "{url}": {error}') from error
     finally:
         transport.close()
