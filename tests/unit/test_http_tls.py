@@ -14,6 +14,7 @@ from wherry.api.errors import NotFound
 from wherry.engine.http.call import Call
 from wherry.engine.http.router import Router
 from wherry.engine.http.server import HttpServer
+from wherry.engine.http.server_limits import Limits
 
 
 @pytest.fixture(scope="module")
@@ -185,5 +186,31 @@ def test_without_a_certificate_there_is_no_way_in(certificates: tuple[ssl.SSLCon
         [(_, port)] = await server.listen_tcp("127.0.0.1", 0, certificates[0])
         assert all(b"HTTP/1.1" not in answer for answer in await asyncio.to_thread(strangers, port))
         await server.close()
+
+    run(test)
+
+
+def test_handshakes_that_come_to_nothing_are_few(certificates: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+    async def test() -> None:
+        server = HttpServer(Router({Get: name}).handle, limits=Limits(connections=16))
+        [(host, port)] = await server.listen_tcp("127.0.0.1", 0, ssl=certificates[0])
+        idle = [await asyncio.open_connection(host, port) for _ in range(40)]
+        ended = [asyncio.ensure_future(reader.read()) for reader, _ in idle]
+        try:
+            async with asyncio.timeout(5):
+                await asyncio.gather(*ended[:36])
+            assert [task.done() for task in ended[36:]] == [False] * 4
+            client = await asyncio.to_thread(TlsClient, port, certificates[1])  # an honest one has its turn
+            await asyncio.to_thread(client.send, get("/get/1"))
+            await asyncio.to_thread(client.half_close)
+            assert b'"1"' in await asyncio.to_thread(client.until_eof)
+            client.sock.close()
+            await server.close()
+            async with asyncio.timeout(5):
+                await asyncio.gather(*ended)
+        finally:
+            await server.close()
+            for _, writer in idle:
+                writer.close()
 
     run(test)

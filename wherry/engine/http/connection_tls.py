@@ -17,11 +17,36 @@ log = logging.getLogger(__name__)
 HANDSHAKE_SECONDS = 20.0
 
 
+class Handshakes:
+    """Those under way on one server: ``most`` at once, one more ends the oldest. They are no connections yet."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._layers: dict[TlsLayer, None] = {}  # oldest first
+
+    def begin(self, layer: TlsLayer) -> None:
+        if len(self._layers) >= self._most:
+            oldest = next(iter(self._layers))
+            del self._layers[oldest]
+            oldest.raw.abort()
+        self._layers[layer] = None
+
+    def end(self, layer: TlsLayer) -> None:
+        self._layers.pop(layer, None)
+
+    def abort(self) -> None:
+        """The server is closing."""
+        for layer in self._layers:
+            layer.raw.abort()
+        self._layers.clear()
+
+
 class TlsLayer(asyncio.Protocol):
     """Between the socket's transport and ``protocol``, which sees a transport of its own once the handshake is done."""
 
-    def __init__(self, context: ssl.SSLContext, protocol: asyncio.BufferedProtocol) -> None:
+    def __init__(self, context: ssl.SSLContext, protocol: asyncio.BufferedProtocol, handshakes: Handshakes) -> None:
         self.protocol = protocol
+        self._handshakes = handshakes
         self.incoming = ssl.MemoryBIO()
         self.outgoing = ssl.MemoryBIO()
         self.tls = context.wrap_bio(self.incoming, self.outgoing, server_side=True)
@@ -35,6 +60,7 @@ class TlsLayer(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.raw = cast(asyncio.Transport, transport)
         self._timer = asyncio.get_running_loop().call_later(HANDSHAKE_SECONDS, self.raw.abort)
+        self._handshakes.begin(self)
 
     def data_received(self, data: bytes) -> None:
         if not (self._eof or self.ended):  # else nobody wants it
@@ -60,6 +86,7 @@ class TlsLayer(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        self._handshakes.end(self)
         if self._open:
             self.protocol.connection_lost(exc)
 
@@ -102,6 +129,7 @@ class TlsLayer(asyncio.Protocol):
                 return
             self.flush()
             self._open = True
+            self._handshakes.end(self)
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None

@@ -18,7 +18,7 @@ from wherry.engine.http.acceptor import Acceptor
 from wherry.engine.http.connection import Connection
 from wherry.engine.http.connection_exchange import Exchange
 from wherry.engine.http.connection_hangup import HangupWatch
-from wherry.engine.http.connection_tls import TlsLayer
+from wherry.engine.http.connection_tls import Handshakes, TlsLayer
 from wherry.engine.http.server_guard import Guard
 from wherry.engine.http.server_limits import Budget, Limits
 from wherry.engine.memory import release_memory_soon
@@ -56,6 +56,7 @@ class HttpServer:
         self._names = set(names)
         self._guard = Guard(self._names)
         self._connections: set[Connection] = set()
+        self._handshakes = Handshakes(max(4, self.limits.connections // 4))
         self._sweeper: asyncio.TimerHandle | None = None
         self._acceptors: list[Acceptor] = []
         self._unix: list[tuple[Path, int]] = []  # path and inode of our own socket files
@@ -92,7 +93,7 @@ class HttpServer:
         """Listen on TCP; returns the addresses, with the port chosen where ``port`` is 0. Raises ``OSError``."""
         self._guard = Guard({*self._names, host})
         plain = self._factory(local=False, secure=ssl is not None)
-        factory = plain if ssl is None else lambda: TlsLayer(ssl, plain())
+        factory = plain if ssl is None else lambda: TlsLayer(ssl, plain(), self._handshakes)
 
         def take(client: socket.socket) -> None:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # a dead peer's streams end some day
@@ -121,6 +122,7 @@ class HttpServer:
         self._unix.clear()
         for task in list(self._adopting):
             task.cancel()
+        self._handshakes.abort()
         connections = list(self._connections)
         for connection in connections:
             connection.shut()
