@@ -6,13 +6,14 @@ import asyncio
 import gzip
 import os
 import random
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from wherry.engine.containers import logplace, logs
+from wherry.engine.containers import logfile, logplace, logs
 from wherry.engine.containers.logfile import LogFiles, format_time
 from wherry.engine.containers.logplace import LogSet
 from wherry.engine.containers.logs import LogOptions, read_logs
@@ -370,3 +371,83 @@ def test_memory_stays_constant(monitor: Monitor, monkeypatch: pytest.MonkeyPatch
         assert sum(sizes) == 3000 * 109 + 8192 + 8
 
     asyncio.run(main())
+
+
+def _descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_a_file_that_is_rotated_away_while_the_log_is_opened_leaves_none_open(
+    monitor: Monitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monitor.write(b"1")
+    monitor.rotate()
+    monitor.write(b"2")
+    real, calls = logfile._listing, 0
+
+    def listing(path: Path) -> list[tuple[int, str, logfile.Key]]:
+        nonlocal calls
+        calls += 1
+        found = real(path)
+        return [(0, "moved-on", found[0][2]), *found[1:]] if calls == 1 else found
+
+    monkeypatch.setattr(logfile, "_listing", listing)
+    before = _descriptors()
+    files = LogFiles(monitor.path)
+    assert (calls, len(files.files)) == (3, 2)
+    files.close()
+    assert _descriptors() == before
+
+
+def test_a_reader_that_is_given_up_while_it_opens_the_log_leaves_nothing_open(
+    monitor: Monitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on, opened = threading.Event(), threading.Event(), threading.Event()
+
+    def slowly(path: Path) -> LogFiles:
+        begun.set()
+        assert go_on.wait(10)
+        try:
+            return LogFiles(path)
+        finally:
+            opened.set()
+
+    async def main() -> None:
+        monitor.write(b"1")
+        await asyncio.to_thread(lambda: None)
+        before = _descriptors()
+        reader = LogSet(monitor.path, monitor).reader(0)
+        reading = asyncio.ensure_future(reader.read(monitor.written))
+        await asyncio.to_thread(begun.wait, 10)
+        reading.cancel()
+        await asyncio.wait([reading])
+        reader.close()
+        go_on.set()
+        await asyncio.to_thread(opened.wait, 10)
+        async with asyncio.timeout(10):
+            while _descriptors() != before:
+                await asyncio.sleep(0.005)
+
+    monkeypatch.setattr(logplace, "LogFiles", slowly)
+    asyncio.run(main())
+
+
+def test_a_reader_that_is_closed_as_its_step_ends_leaves_nothing_open(monitor: Monitor) -> None:
+    class Lock:
+        def __init__(self) -> None:
+            self.lock = threading.Lock()
+            self.acquire, self.release = self.lock.acquire, self.lock.release
+
+        def __enter__(self) -> None:
+            self.lock.acquire()
+
+        def __exit__(self, *error: object) -> None:
+            reader.close()  # by another thread, in the last moment
+            self.lock.release()
+
+    monitor.write(b"1")
+    before = _descriptors()
+    reader = logs.LogReader(monitor.path, BOTH, framed=False, follow=False, running=False)
+    reader._lock = Lock()  # type: ignore[assignment]
+    assert reader.step()[0] == b"1\n"
+    assert _descriptors() == before

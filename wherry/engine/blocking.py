@@ -6,10 +6,17 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, Protocol, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class Closable(Protocol):
+    def close(self) -> None: ...
+
+
+C = TypeVar("C", bound=Closable)
 
 _POOL = ThreadPoolExecutor(max_workers=16, thread_name_prefix="wherry-blocking")
 
@@ -20,6 +27,21 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
     A function that changes its thread's namespaces must not be run here: start a thread of its own for it.
     """
     return await asyncio.wrap_future(_POOL.submit(function, *args, **kwargs))
+
+
+async def opened_in_thread(function: Callable[P, C], *args: P.args, **kwargs: P.kwargs) -> C:
+    """As ``in_thread``, for a function that opens something: where the caller is cancelled it is closed once it is there."""
+    work = asyncio.ensure_future(in_thread(function, *args, **kwargs))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        work.add_done_callback(_close)
+        raise
+
+
+def _close(work: asyncio.Future[C]) -> None:
+    if not work.cancelled() and work.exception() is None:
+        work.result().close()
 
 
 async def in_thread_until(cancelled: threading.Event, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

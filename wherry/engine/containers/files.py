@@ -9,7 +9,7 @@ from pathlib import Path
 
 from wherry.api.errors import Conflict, ServerError
 from wherry.api.models.containers import FilesystemChange
-from wherry.engine.blocking import in_thread
+from wherry.engine.blocking import in_thread, opened_in_thread
 from wherry.engine.containers import archive
 from wherry.engine.containers import changes as comparison
 from wherry.engine.containers import export as tree
@@ -37,7 +37,8 @@ async def _view(containers: Containers, container: Container) -> AsyncIterator[R
                 return
     names = [point.name for point in container.spec.mounts if point.type == "volume"]
     async with _mounted(containers, container) as merged, containers.parts.volumes.mounted(names):
-        with await in_thread(stopped_view, merged, container.spec.mounts, read_only=read_only, paths=paths) as view:
+        mounts = container.spec.mounts
+        with await opened_in_thread(stopped_view, merged, mounts, read_only=read_only, paths=paths) as view:
             yield view
 
 

@@ -7,6 +7,7 @@ monitor ends its runs without a word, so the engine itself writes a ``system`` l
 
 from __future__ import annotations
 
+import errno
 import gzip
 import logging
 import os
@@ -152,6 +153,21 @@ def _listing(path: Path) -> list[tuple[int, str, Key]]:
     return [found[number] for number in sorted(found)]
 
 
+def _open(directory: Path, listing: list[tuple[int, str, Key]]) -> list[LogFile]:
+    """All files of a listing, oldest first, or none: ``FileNotFoundError`` where a name has another file by now."""
+    opened: list[LogFile] = []
+    try:
+        for _, name, key in reversed(listing):
+            opened.append(LogFile(directory / name))
+            if opened[-1].key != key:
+                raise FileNotFoundError(errno.ENOENT, "rotated away", name)
+    except OSError:
+        for file in opened:
+            file.close()
+        raise
+    return opened
+
+
 class LogFiles:
     """The files of one log, oldest first, opened as one consistent set while they may be rotated."""
 
@@ -162,13 +178,10 @@ class LogFiles:
         for _ in range(_TRIES):
             listing = _listing(path)
             try:
-                self.files = [LogFile(path.parent / name) for _, name, _ in reversed(listing)]
+                self.files = _open(path.parent, listing)
             except FileNotFoundError:
-                self.close()
                 continue
-            if [file.key for file in reversed(self.files)] == [key for _, _, key in listing] and listing == _listing(
-                path
-            ):
+            if listing == _listing(path):
                 return
             self.close()
         raise OSError(f"the log {path} is rotated faster than it can be opened")
@@ -209,17 +222,7 @@ class LogFiles:
             if wanted and wanted[0][0] != 0:
                 # The rename has happened and the monitor has not opened its new file yet.
                 return []
-        opened: list[LogFile] = []
-        try:
-            for _, name, key in reversed(wanted):
-                opened.append(LogFile(self.path.parent / name))
-                if opened[-1].key != key:
-                    raise FileNotFoundError
-        except OSError:
-            for file in opened:
-                file.close()
-            raise
-        return opened
+        return _open(self.path.parent, wanted)
 
     def _place(self, listing: list[tuple[int, str, Key]], newest: LogFile) -> int:
         """The index of our newest file in the listing; where it was rotated away, that of the files older than it."""

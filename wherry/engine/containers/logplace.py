@@ -12,7 +12,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Protocol
 
-from wherry.engine.blocking import in_thread
+from wherry.engine.blocking import opened_in_thread
 from wherry.engine.containers.logfile import (
     BLOCK,
     HEAD,
@@ -124,7 +124,7 @@ class PlacedReader:
         while self._files is None:
             if not places.rotating:
                 start = places.start
-                files = await in_thread(LogFiles, self._log.path)
+                files = await opened_in_thread(LogFiles, self._log.path)
                 if self._files is None and not places.rotating and places.start == start:
                     self._place(files, start)
                     return

@@ -17,7 +17,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Protocol
 
-from wherry.engine.blocking import in_thread
+from wherry.engine.blocking import in_thread, opened_in_thread
 from wherry.engine.containers.logfile import (
     BLOCK,
     HEAD,
@@ -253,14 +253,12 @@ class LogReader:
 
     def step(self) -> tuple[bytes, bool]:
         """(bytes for the client, whether there may be more at once)."""
-        with self._lock:
-            try:
-                if self._closed:
-                    return b"", False
-                return self._step()
-            finally:
-                if self._closed:
-                    self.files.close()
+        try:
+            with self._lock:
+                return (b"", False) if self._closed else self._step()
+        finally:
+            if self._closed:  # meanwhile; looked at behind the lock, where close leaves it to nobody else
+                self.close()
 
     def _step(self) -> tuple[bytes, bool]:
         """Reads a few blocks at most, until there is something to send."""
@@ -423,20 +421,9 @@ async def open_logs(
     As ``read_logs``; the batches must be closed, also where none was asked for.
     """
     running = running or follow is not None
-    opening = asyncio.ensure_future(
-        in_thread(LogReader, path, options, framed=not tty, follow=follow is not None, running=running)
-    )
-    try:
-        reader = await asyncio.shield(opening)
-    except asyncio.CancelledError:
-        opening.add_done_callback(_close_opened)
-        raise
+    framed = not tty
+    reader = await opened_in_thread(LogReader, path, options, framed=framed, follow=follow is not None, running=running)
     return LogBatches(reader, _batches(reader, follow, running=running))
-
-
-def _close_opened(opening: asyncio.Future[LogReader]) -> None:
-    if not opening.cancelled() and opening.exception() is None:
-        opening.result().close()
 
 
 class LogBatches:
