@@ -167,6 +167,13 @@ def test_a_running_container_s_image_stays_whatever_is_asked(engine: Engine) -> 
     assert engine.inspect(container)["Image"] == id
 
 
+@pytest.mark.parametrize("until", ["9" * 400 + "h", "9" * 5000, "nonsense"])
+def test_PRU1_an_age_beyond_all_bounds_is_refused(engine: Engine, until: str) -> None:
+    answer = engine.http.post("/images/prune", query={"filters": {"until": [until]}})
+    assert answer.status == (400 if engine.name == "wherry" else 500)
+    assert answer.message == f'failed to parse value as time or duration: "{until}"'
+
+
 def test_prune(engine: Engine) -> None:
     dangling = commit(engine, "busybox", "echo > /a", changes=["LABEL keep=no"])
     kept = commit(engine, "busybox", "echo > /b", changes=["LABEL keep=yes"])

@@ -67,6 +67,10 @@ def test_PRU3a_labels(engine: Engine) -> None:
     assert prune(engine, label=["a=1"]).json["ContainersDeleted"] == [one]
     assert prune(engine, **{"label!": ["a=2"], "label": ["b"]}).json["ContainersDeleted"] == [three]
     assert prune(engine, **{"label!": ["a"]}).json["ContainersDeleted"] is None
+    both = engine.create("true", Labels={"a": "1", "b": "1"})
+    one = engine.create("true", Labels={"a": "1"})
+    assert prune(engine, **{"label!": ["b", "a=1"], "label": ["a=1"]}).json["ContainersDeleted"] == [one]
+    assert engine.http.delete(f"/containers/{both}").status == 204  # it alone has both
     assert prune(engine, **{"label!": ["c"]}).json["ContainersDeleted"] == [two]
 
 

@@ -28,9 +28,10 @@ from wherry.api.query import (
     parse_integer,
 )
 from wherry.engine.containers.logoptions import parse_time
+from wherry.engine.durations import parse_duration
 from wherry.engine.event_filters import matcher, moment
 from wherry.engine.events import Event
-from wherry.engine.filters import match_labels, parse_duration, parse_until
+from wherry.engine.filters import match_labels, parse_until
 
 QUERIES = sorted(
     {operation.query for operation in ALL if operation.query is not None}, key=lambda query: query.__name__

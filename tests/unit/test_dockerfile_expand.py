@@ -12,11 +12,11 @@ from wherry.api.errors import BadRequest
 from wherry.api.models.containers import ContainerConfig, HealthConfig
 from wherry.engine.build.args import BuildArgs
 from wherry.engine.dockerfile.configure import configure, environment, expanded, go_quoted, working_directory
-from wherry.engine.dockerfile.durations import format_duration, parse_duration
 from wherry.engine.dockerfile.errors import DockerfileError
 from wherry.engine.dockerfile.expand import expand, expand_words
 from wherry.engine.dockerfile.instructions import stages
 from wherry.engine.dockerfile.parser import parse
+from wherry.engine.durations import format_duration, parse_duration
 
 ENV = {"A": "1", "B": "x y", "EMPTY": "", "A1": "other"}
 
@@ -194,7 +194,34 @@ def test_working_directories() -> None:
 @settings(deadline=None)
 @given(st.integers(0, 10**16))
 def test_durations_come_back(nanoseconds: int) -> None:
-    assert abs(parse_duration(format_duration(nanoseconds)) - nanoseconds) <= nanoseconds // 10**15 + 1
+    assert parse_duration(format_duration(nanoseconds)) == nanoseconds
+
+
+@pytest.mark.parametrize(
+    ("text", "trouble"),
+    [
+        ("9" * 60_000, "missing unit"),
+        ("9" * 400 + "s", "invalid duration"),
+        ("3000000h", "invalid duration"),
+        ("1h1x5s", 'unknown unit "x"'),
+        ("1.2.3s", "missing unit"),
+        ("", "invalid duration"),
+    ],
+)
+def test_durations_that_are_none(text: str, trouble: str) -> None:
+    with pytest.raises(ValueError, match=f"^time: {trouble}"):
+        parse_duration(text)
+
+
+def test_long_instructions_take_time_in_proportion() -> None:
+    """Which would be minutes otherwise."""
+    assert expand("a" * 1_000_000, {}) == "a" * 1_000_000
+    assert stages(parse(b"# a=x" + b" " * 60_000 + b"y\nFROM x\n"))[0][0].base == "x"
+    config = ContainerConfig(env=["v0=old"])
+    found, _ = stages(parse(b"FROM x\nENV " + b" \\\n".join(b"v%d=1" % number for number in range(50_000))))
+    configure(config, found[0].instructions[0])
+    assert config.env is not None
+    assert (config.env[0], config.env[-1], len(config.env)) == ("v0=1", "v49999=1", 50_000)
 
 
 def test_strings_as_go_quotes_them() -> None:

@@ -12,10 +12,11 @@ from wherry.api.models.containers import Health, HealthcheckResult, HostConfig, 
 from wherry.engine.containers import health, update
 from wherry.engine.containers.container import Container, Spec, State
 from wherry.engine.containers.list import status_text
-from wherry.engine.containers.times import ZERO, go_duration, human_duration, rfc3339nano
+from wherry.engine.containers.times import ZERO, human_duration, rfc3339nano
+from wherry.engine.durations import format_duration, parse_duration
 from wherry.engine.event_filters import matcher, moment
 from wherry.engine.events import Event
-from wherry.engine.filters import match_labels, parse_duration, parse_until
+from wherry.engine.filters import match_labels, parse_until
 
 SECOND = 10**9
 
@@ -93,7 +94,7 @@ def test_N5_times() -> None:
     ],
 )
 def test_HEA3_durations_as_go_prints_them(nanoseconds: int, words: str) -> None:
-    assert go_duration(nanoseconds) == words
+    assert format_duration(nanoseconds) == words
     assert parse_duration(words) == nanoseconds
 
 
@@ -126,6 +127,8 @@ def test_LST6_PRU3_labels() -> None:
     assert not match_labels(labels, {"label": ["a=2"]})
     assert match_labels(labels, {"label!": ["c", "a=2"]})
     assert not match_labels(labels, {"label!": ["a=1"]})
+    assert not match_labels(labels, {"label!": ["a=1", "b"]})
+    assert match_labels(labels, {"label!": ["a", "c"]})  # not all of them, as moby
 
 
 # events

@@ -4,52 +4,31 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from wherry.api.errors import BadRequest
-
-_DURATION_UNITS = {
-    "ns": 1, "us": 1_000, "µs": 1_000, "μs": 1_000, "ms": 1_000_000, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9,
-}  # fmt: skip
-_DURATION = re.compile(r"(?=\.?[0-9])([0-9]{0,19})(?:\.([0-9]{0,40}))?(ns|us|µs|μs|ms|s|m|h)")
+from wherry.engine.durations import parse_duration
 
 
-def check_keys(filters: Mapping[str, list[str]], known: Collection[str]) -> None:
+def check_keys(filters: Mapping[str, Sequence[str]], known: Collection[str]) -> None:
     """Raises ``BadRequest`` for a filter that the operation does not have."""
     for key in filters:
         if key not in known:
             raise BadRequest(f"invalid filter '{key}'")
 
 
-def match_labels(labels: Mapping[str, str], filters: Mapping[str, list[str]]) -> bool:
-    """All of ``label`` and none of ``label!``; each is ``key`` or ``key=value``."""
-    return all(_has(labels, wanted) for wanted in filters.get("label", ())) and not any(
-        _has(labels, unwanted) for unwanted in filters.get("label!", ())
+def match_labels(labels: Mapping[str, str], filters: Mapping[str, Sequence[str]]) -> bool:
+    """All of ``label``, and not all of ``label!``; each is ``key`` or ``key=value``."""
+    unwanted = filters.get("label!") or ()
+    return all(_has(labels, wanted) for wanted in filters.get("label") or ()) and not (
+        unwanted and all(_has(labels, label) for label in unwanted)
     )
 
 
 def _has(labels: Mapping[str, str], text: str) -> bool:
     key, equals, value = text.partition("=")
     return key in labels and (not equals or labels[key] == value)
-
-
-def parse_duration(text: str) -> int:
-    """A Go duration (``1h30m``) in nanoseconds. Raises ``ValueError``."""
-    sign = -1 if text.startswith("-") else 1
-    rest = text[1:] if text.startswith(("+", "-")) else text
-    if rest == "0":
-        return 0
-    total, position = 0, 0
-    for match in _DURATION.finditer(rest):
-        if match.start() != position:
-            break
-        unit, fraction = _DURATION_UNITS[match[3]], match[2] or ""
-        total += int(match[1] or 0) * unit + int(fraction or 0) * unit // 10 ** len(fraction)
-        position = match.end()
-    if not rest or position != len(rest) or total >= 1 << 63:
-        raise ValueError(text)
-    return sign * total
 
 
 def parse_until(text: str) -> int:

@@ -28,11 +28,17 @@ from wherry.engine.images.content import ContentError, free_space, temporary
 from wherry.engine.images.layers import StagedLayer
 from wherry.engine.store.rootfs import BUILD
 
+_LONG = 1 << 14  # characters of an instruction that the loop does not wait for
+
 
 async def step(build: Build, state: StageState, instruction: i.Instruction) -> None:
     """One instruction; afterwards ``state`` is what it made. Raises ``ApiError``."""
     env = environment(state.config)
-    expanded(instruction, {**build.args.besides(env), **env}, build.escape)
+    env = {**build.args.besides(env), **env}
+    if len(instruction.code) > _LONG:
+        await in_thread(expanded, instruction, env, build.escape)
+    else:
+        expanded(instruction, env, build.escape)
     match instruction:
         case i.Run():
             await _run(build, state, instruction)

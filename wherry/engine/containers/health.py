@@ -18,7 +18,8 @@ from wherry.engine.containers import exec as exec_verb
 from wherry.engine.containers.container import Container
 from wherry.engine.containers.registry import Containers
 from wherry.engine.containers.run import Run
-from wherry.engine.containers.times import go_duration, rfc3339nano
+from wherry.engine.containers.times import rfc3339nano
+from wherry.engine.durations import format_duration
 from wherry.engine.oci.errors import RuntimeFailure
 
 log = logging.getLogger(__name__)
@@ -191,7 +192,7 @@ class Prober:
                 instance.process.kill()
                 await asyncio.wait({ending}, timeout=KILL_GRACE)
             said = str(output)
-            return -1, f"Health check exceeded timeout ({go_duration(self._timeout)}){': ' if said else ''}{said}"
+            return -1, f"Health check exceeded timeout ({format_duration(self._timeout)}){': ' if said else ''}{said}"
         except (ApiError, RuntimeFailure) as error:
             return -1, error.message
         return -1 if instance.exit_code is None else instance.exit_code, str(output)

@@ -18,29 +18,6 @@ def rfc3339nano(nanoseconds: int) -> str:
     return text + "Z"
 
 
-def go_duration(nanoseconds: int) -> str:
-    """A duration as Go prints it: ``30s``, ``1m30s``, ``1.5s``, ``100ms`` (HEA3)."""
-    if not nanoseconds:
-        return "0s"
-    if nanoseconds < 0:
-        return f"-{go_duration(-nanoseconds)}"
-    for unit, size in (("ns", 1), ("µs", 1_000), ("ms", 1_000_000)):
-        if nanoseconds < size * 1000:
-            return f"{_decimal(nanoseconds, size)}{unit}"
-    minutes, rest = divmod(nanoseconds, 60 * 10**9)
-    text = f"{_decimal(rest, 10**9)}s"
-    if minutes:
-        hours, minutes = divmod(minutes, 60)
-        text = f"{hours}h{minutes}m{text}" if hours else f"{minutes}m{text}"
-    return text
-
-
-def _decimal(value: int, unit: int) -> str:
-    whole, rest = divmod(value, unit)
-    fraction = str(rest).zfill(len(str(unit)) - 1).rstrip("0") if rest else ""
-    return f"{whole}.{fraction}" if fraction else str(whole)
-
-
 def human_duration(seconds: float) -> str:
     """A duration in the words of ``docker ps``: ``Less than a second``, ``3 minutes``, ``47 hours`` (LST10)."""
     if seconds < 1:

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from wherry.api.errors import BadRequest
 from wherry.api.models.containers import ContainerConfig, HealthConfig
 from wherry.engine.dockerfile import instructions as i
-from wherry.engine.dockerfile.durations import format_duration
 from wherry.engine.dockerfile.errors import DockerfileError
 from wherry.engine.dockerfile.expand import expand, expand_words
+from wherry.engine.durations import format_duration
 from wherry.engine.oci.signals import InvalidSignal, parse_signal
 
 DEFAULT_SHELL = ("/bin/sh", "-c")
@@ -67,8 +67,7 @@ def configure(config: ContainerConfig, instruction: i.Instruction, *, cmd_set: b
     """
     match instruction:
         case i.Env():
-            for key, value in instruction.pairs:
-                _set_variable(config, key, value)
+            _set_variables(config, instruction.pairs)
             return f"ENV {_pairs(instruction.pairs)}"
         case i.Label():
             config.labels = {**(config.labels or {}), **dict(instruction.pairs)}
@@ -126,15 +125,14 @@ def working_directory(current: str, path: str) -> str:
     return posixpath.normpath(posixpath.join("/", current, path)).replace("//", "/")
 
 
-def _set_variable(config: ContainerConfig, key: str, value: str) -> None:
+def _set_variables(config: ContainerConfig, pairs: Sequence[tuple[str, str]]) -> None:
     env = list(config.env or [])
-    entry = f"{key}={value}"
+    places: dict[str, int] = {}
     for at, old in enumerate(env):
-        if old.partition("=")[0] == key:
-            env[at] = entry
-            break
-    else:
-        env.append(entry)
+        places.setdefault(old.partition("=")[0], at)
+    for key, value in pairs:
+        at = places.setdefault(key, len(env))
+        env[at : at + 1] = [f"{key}={value}"]
     config.env = env
 
 

@@ -25,29 +25,29 @@ class _Words:
     """The text put together so far, and the words in it."""
 
     def __init__(self) -> None:
-        self.text = ""
-        self.words: list[str] = []
-        self._word = ""
+        self._text: list[str] = []
+        self._words: list[str] = []
+        self._word: list[str] = []
 
     def add(self, text: str, *, splits: bool) -> None:
-        self.text += text
+        self._text.append(text)
         if not splits:
-            self._word += text
+            self._word.append(text)
             return
         for char in text:
             if char.isspace():
                 self._end()
             else:
-                self._word += char
+                self._word.append(char)
 
     def _end(self) -> None:
-        if self._word:
-            self.words.append(self._word)
-            self._word = ""
+        if word := "".join(self._word):
+            self._words.append(word)
+        self._word.clear()
 
     def finish(self) -> tuple[str, list[str]]:
         self._end()
-        return self.text, self.words
+        return "".join(self._text), self._words
 
 
 class _Expansion:

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from msgspec import UNSET
 
 from wherry.api.models.containers import HealthConfig
-from wherry.engine.dockerfile.durations import parse_duration
 from wherry.engine.dockerfile.errors import DockerfileError, needs_buildkit
 from wherry.engine.dockerfile.parser import Dockerfile, Line, parse_line
+from wherry.engine.durations import parse_duration
 
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9-_.]*")
 _ONBUILD = re.compile(r"^\s*ONBUILD\s*", re.IGNORECASE)

@@ -15,7 +15,7 @@ from wherry.engine.dockerfile.errors import DockerfileError, needs_buildkit
 
 LONGEST_LINE = 65535
 _BLANKS = re.compile(r"[\t\v\f\r ]+")
-_DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*", re.ASCII)
+_DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+)", re.ASCII)
 _HEREDOC = re.compile(r"(?:^|[\s\"'])\d*<<-?(?:\"[^\"<]+\"|'[^'<]+'|[^<\s\"']+)(?=\s|$)")
 _SPACES = " \t\n\v\f\r\x85\xa0"
 
@@ -124,7 +124,7 @@ class _Parser:
             raise DockerfileError(f"only one {name} parser directive can be used")
         self.seen.add(name)
         if name == "escape":
-            self.set_escape(match[2])
+            self.set_escape(match[2].rstrip())
 
 
 def parse_line(text: str, escape: str = "\\", number: int = 1) -> Line:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from wherry.api.errors import ApiError, BadRequest, Conflict
 from wherry.api.models.images import ImageDeleteResponseItem, ImagePruneResponse
+from wherry.engine.filters import check_keys, match_labels, parse_until
 from wherry.engine.images import reference
 from wherry.engine.images.reference import Reference, short_id
-from wherry.engine.images.views import boolean_filter, check_filters, read_moment, wanted_labels
+from wherry.engine.images.views import boolean_filter
 
 if TYPE_CHECKING:
     from wherry.engine.images.store import Filters, Image, Images, InUse
@@ -135,7 +136,7 @@ def prune_images(images: Images, filters: Filters, *, in_use: InUse) -> ImagePru
     What earlier pulls left half done goes too, unless labels or a time are asked for. Event ``prune``. Raises
     ``BadRequest`` for filters.
     """
-    check_filters(filters, _PRUNE_FILTERS)
+    check_keys(filters, _PRUNE_FILTERS)
     words = {"true": True, "1": True, "false": False, "0": False}
     dangling = boolean_filter(filters, "dangling", True, words)
     until = _until(filters)
@@ -167,7 +168,7 @@ def _prunable(images: Images, image: Image, filters: Filters, *, dangling: bool,
         return False
     if until is not None and (image.created < 0 or image.created > until):
         return False
-    return wanted_labels(filters, image.labels)
+    return match_labels(image.labels, filters)
 
 
 def _until(filters: Filters) -> int | None:
@@ -176,4 +177,4 @@ def _until(filters: Filters) -> int | None:
         return None
     if len(values) > 1:
         raise BadRequest("more than one until filter specified")
-    return read_moment(values[0])
+    return parse_until(values[0])

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
-import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from wherry.api.errors import BadRequest, ServerError
 from wherry.api.models.common import UNSET, GraphDriverData
 from wherry.api.models.containers import ContainerConfig
 from wherry.api.models.images import ImageHistoryResponseItem, ImageInspect, ImageMetadata, ImageSummary, RootFS
+from wherry.engine.filters import check_keys, match_labels, parse_until
 from wherry.engine.images import reference
 from wherry.engine.images.config import ZERO_TIME, format_time, parse_time
 from wherry.engine.store.rootfs import layer_diff
@@ -19,16 +18,7 @@ from wherry.engine.store.rootfs import layer_diff
 if TYPE_CHECKING:
     from wherry.engine.images.store import Filters, Image, Images, InUse
 
-_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
-_UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 _LIST_FILTERS = frozenset({"dangling", "label", "label!", "before", "since", "reference", "until"})
-
-
-def check_filters(filters: Filters, allowed: frozenset[str]) -> None:
-    """Raises ``BadRequest`` for a filter that there is not (P7)."""
-    for key in filters:
-        if key not in allowed:
-            raise BadRequest(f"invalid filter '{key}'")
 
 
 def boolean_filter(filters: Filters, key: str, default: bool | None, accepted: Mapping[str, bool]) -> bool | None:
@@ -39,35 +29,6 @@ def boolean_filter(filters: Filters, key: str, default: bool | None, accepted: M
     if len(values) != 1 or values[0] not in accepted:
         raise BadRequest(f"invalid filter '{key}=[{' '.join(values)}]'")
     return accepted[values[0]]
-
-
-def labels_match(wanted: Sequence[str], labels: Mapping[str, str]) -> bool:
-    """Whether every ``key`` or ``key=value`` fits."""
-    for label in wanted:
-        key, equals, value = label.partition("=")
-        if key not in labels or (equals and labels[key] != value):
-            return False
-    return True
-
-
-def wanted_labels(filters: Filters, labels: Mapping[str, str]) -> bool:
-    """Whether labels are as ``label`` and ``label!`` ask."""
-    unwanted = filters.get("label!", ())
-    return labels_match(filters.get("label", ()), labels) and not (unwanted and labels_match(unwanted, labels))
-
-
-def read_moment(text: str) -> int:
-    """A filter's time or duration in nanoseconds since the epoch (PRU1). Raises ``BadRequest``."""
-    if text and not _DURATION.sub("", text):
-        return time.time_ns() - int(sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(text)))
-    if re.fullmatch(r"\d{1,12}(\.\d{1,9})?", text, re.ASCII):
-        seconds, _, fraction = text.partition(".")
-        return int(seconds) * 10**9 + int((fraction or "0").ljust(9, "0"))
-    for suffix in ("", "Z", ":00Z", ":00:00Z", "T00:00:00Z"):
-        moment = parse_time(text + suffix)
-        if moment > 0:
-            return moment
-    raise BadRequest(f'failed to parse value as time or duration: "{text}"')
 
 
 def layer_users(images: Images) -> Counter[str]:
@@ -87,10 +48,10 @@ def list_images(
     version: tuple[int, int],
 ) -> list[ImageSummary]:
     """Newest first. Before API 1.43 an image without a name is called ``<none>``; from 1.44 VirtualSize is gone."""
-    check_filters(filters, _LIST_FILTERS)
+    check_keys(filters, _LIST_FILTERS)
     dangling = boolean_filter(filters, "dangling", None, {"true": True, "false": False})
     before = [images.get(value).created for value in filters.get("before", ())]
-    before += [read_moment(value) for value in filters.get("until", ())]
+    before += [parse_until(value) for value in filters.get("until", ())]
     since = [images.get(value).created for value in filters.get("since", ())]
     everything = images.all()
     parents = {image.parent for image in everything}
@@ -99,7 +60,7 @@ def list_images(
     for image in sorted(everything, key=lambda image: image.created, reverse=True):
         if (before and image.created >= min(before)) or (since and image.created <= max(since)):
             continue
-        if not wanted_labels(filters, image.labels):
+        if not match_labels(image.labels, filters):
             continue
         names = _wanted_names(image, filters)
         if names is None or not _listed(image, names, dangling, all=all, is_parent=image.id in parents):

@@ -178,7 +178,7 @@ class Volumes:
                 continue
             if names and name not in names and not patterns.search(name):
                 continue
-            if _labels_fit(filters, self._rows[name].labels or {}):
+            if match_labels(self._rows[name].labels or {}, filters):
                 chosen.append(self._shown(name))
         return VolumeListResponse(volumes=chosen, warnings=None)
 
@@ -244,7 +244,7 @@ class Volumes:
                 row = self._rows.get(name)
                 if row is None or row.options or in_use(name) or not (named or self.is_anonymous(name)):
                     continue
-                if not _labels_fit(filters, row.labels or {}):
+                if not match_labels(row.labels or {}, filters):
                     continue
                 size = await in_thread(tree_size, self.path(name))
                 with suppress(ApiError):
@@ -370,14 +370,6 @@ def check_name(name: str) -> None:
             f'create {name}: "{name}" includes invalid characters for a local volume name, only '
             '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'
         )
-
-
-def _labels_fit(filters: Filters, labels: Mapping[str, str]) -> bool:
-    """All of ``label``, and not all of ``label!``."""
-    unwanted = filters.get("label!")
-    return match_labels(labels, {"label": filters.get("label") or []}) and not (
-        unwanted and match_labels(labels, {"label": unwanted})
-    )
 
 
 def _boolean(filters: Filters, key: str) -> bool | None:
