@@ -191,3 +191,16 @@ def fill(directory: Path) -> Iterator[None]:
         yield
     finally:
         os.unlink(ballast)
+
+
+def test_CRE18_containers_in_each_others_network_can_be_linked_to_by_nobody(verbs: CrashEngine) -> None:
+    verbs.create("true", name="one", HostConfig={"NetworkMode": "container:two"})
+    verbs.create("true", name="two", HostConfig={"NetworkMode": "container:one"})
+    verbs.create("true", name="self", HostConfig={"NetworkMode": "container:self"})
+    for name in ("one", "two", "self"):
+        refused = verbs.try_create("true", HostConfig={"Links": [f"{name}:other"]})
+        assert (refused.status, refused.message) == (
+            400,
+            f"could not get container for {name}: it is in its own network, by way of others",
+        )
+        assert verbs.http.post(f"/containers/{name}/start").status == 409

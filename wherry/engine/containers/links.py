@@ -45,9 +45,7 @@ def resolve_links(containers: Containers, host: HostConfig) -> dict[str, str]:
     found = {}
     for name, alias in map(parse_link, host.links or ()):
         try:
-            other = containers.find(name)
-            while other.host_config.network_mode.startswith("container:"):
-                other = containers.find(other.host_config.network_mode.removeprefix("container:"))
+            other = _with_network(containers, containers.find(name))
         except ApiError as error:
             raise BadRequest(f"could not get container for {name}: {error.message}") from None
         if other.host_config.network_mode == "host":
@@ -56,6 +54,17 @@ def resolve_links(containers: Containers, host: HostConfig) -> dict[str, str]:
             )
         found[alias] = other.id
     return found
+
+
+def _with_network(containers: Containers, container: Container) -> Container:
+    """The container whose network this one is in. Raises ``BadRequest``, ``NotFound`` where there is none."""
+    passed = set()
+    while container.host_config.network_mode.startswith("container:"):
+        passed.add(container.id)
+        container = containers.find(container.host_config.network_mode.removeprefix("container:"))
+        if container.id in passed:  # each was created before it was known what the other would be
+            raise BadRequest("it is in its own network, by way of others")
+    return container
 
 
 def shown_links(containers: Containers, container: Container) -> list[str] | None:
