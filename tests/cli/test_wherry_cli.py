@@ -318,4 +318,21 @@ def test_build(cli: Wherry, tmp_path: Path) -> None:
         b"wherry: /nonexistent is no directory: for an archive, give the open file or its bytes\n",
     )
     assert cli("build", "git://host/x").stderr.startswith(b"wherry: building from a git repository is not there")
+    unreadable = "/proc/sys/net/ipv4/route"  # one file in it can only be written, by root too
+    done = cli("build", "-f", "-", unreadable, input=b"FROM busybox\n")
+    assert done.returncode == 1
+    assert done.stderr == f"wherry: the context cannot be sent: {unreadable}/flush: Permission denied\n".encode()
     cli.ok("rmi", "-f", "built:1", "built:2")
+
+
+def test_a_build_s_dockerfile_is_the_present_directory_s_before_the_context_s(
+    cli: Wherry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "context").mkdir()
+    for directory in (tmp_path, tmp_path / "context"):
+        (directory / "File").write_text(f"FROM busybox\nRUN echo of {directory.name}\n")
+    (tmp_path / "context" / "Other").write_text("FROM busybox\nRUN echo other\n")
+    monkeypatch.chdir(tmp_path)
+    assert f"\nof {tmp_path.name}\n" in cli.ok("build", "-f", "File", "context")
+    assert "\nof context\n" in cli.ok("build", "-f", "context/File", "context")
+    assert "\nother\n" in cli.ok("build", "-f", "Other", "context")

@@ -18,7 +18,7 @@ from client_fake import FakeEngine
 
 import wherry
 from wherry.api.models.images import AuthConfig
-from wherry.client.context import open_context, pack
+from wherry.client.context import _file, open_context, pack
 
 
 def lay(root: Path, *paths: str, **contents: str) -> Path:
@@ -127,6 +127,16 @@ def test_a_large_file_costs_no_memory(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert total > 64 << 20
     assert peak < 4 << 20
+
+
+def test_a_file_that_goes_while_it_is_packed_is_left_out(tmp_path: Path) -> None:
+    lay(tmp_path, "Dockerfile", "a", "b", "c")
+    pieces, _ = pack(str(tmp_path))
+    begun = [next(iter(pieces))]  # the Dockerfile's head; the names are read by now
+    (tmp_path / "b").unlink()
+    with tarfile.open(fileobj=io.BytesIO(b"".join([*begun, *pieces]))) as tar:
+        assert tar.getnames() == ["Dockerfile", "a", "c"]
+    assert list(_file(str(tmp_path / "b"), tarfile.TarInfo("b"))) == []  # between two looks at it
 
 
 def test_one_text_may_stand_for_several(fake: FakeEngine, docker: Any) -> None:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 @click.command("build")
 @click.option("-t", "--tag", "tags", multiple=True, metavar="NAME[:TAG]", help="A name for the image.")
-@click.option("-f", "--file", "dockerfile", metavar="FILE", help="The Dockerfile; - for stdin.")
+@click.option(
+    "-f", "--file", "dockerfile", metavar="FILE", help="The Dockerfile, seen from here or in DIRECTORY; - for stdin."
+)
 @click.option("--build-arg", "build_args", multiple=True, metavar="KEY[=VALUE]", help="KEY alone: the environment's.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE")
 @click.option("--target", metavar="STAGE", help="Build up to this stage.")
@@ -81,6 +83,10 @@ def build_command(client: Client, context: str, **given: Any) -> None:
         fail(error, error.code or 1)
     except ValueError as error:
         fail(error)
+    except OSError as error:
+        if error.filename is None:  # not one of the context's files
+            raise
+        fail(ValueError(f"the context cannot be sent: {error.filename}: {error.strerror}"))
 
 
 def _source(context: str, dockerfile: str | None) -> tuple[Any, str | None]:
@@ -98,6 +104,8 @@ def _source(context: str, dockerfile: str | None) -> tuple[Any, str | None]:
             return pack(context, text=sys.stdin.buffer.read())
         except ValueError as error:
             fail(error)
+    if dockerfile is not None and os.path.exists(dockerfile):
+        dockerfile = os.path.abspath(dockerfile)  # of the present directory first, as docker's; then of the context
     return context, dockerfile
 
 

@@ -153,7 +153,11 @@ def _entry(directory: str, path: str, links: dict[tuple[int, int], str]) -> Iter
 
 def _file(full: str, info: tarfile.TarInfo) -> Iterator[bytes]:
     """A regular file; one that changes meanwhile keeps the size that it had."""
-    with open(full, "rb", buffering=0) as file:
+    try:
+        opened = open(full, "rb", buffering=0)  # noqa: SIM115
+    except FileNotFoundError:
+        return  # it went meanwhile
+    with opened as file:
         info.size = left = os.fstat(file.fileno()).st_size
         yield _header(info)
         while left:
