@@ -107,7 +107,7 @@ class ApartEngine(Engine):
                 Path(f"/sys/fs/cgroup/wherry-{self.layout.tag}"),
             ]:
                 for directory, _, _ in os.walk(group, topdown=False):
-                    eventually(lambda place=directory: _removed(place), within=5)
+                    eventually(lambda place=directory: _removed(place), within=20)
 
 
 def _removed(directory: str) -> bool:
