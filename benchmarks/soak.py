@@ -115,7 +115,7 @@ def log_of_short_lines(engine: Engine, short: bool) -> str:
 def rotated_log(engine: Engine, short: bool) -> str:
     """With a follower that must see every line, though only three files are kept."""
     count = 500_000 if short else 100_000_000
-    log = {"Type": "json-file", "Config": {"max-size": "1m" if short else "100m", "max-file": "3"}}
+    log = {"Type": "json-file", "Config": {"max-size": "20m" if short else "100m", "max-file": "3"}}
     with container(engine, "sleep 1; " + lines(count), LogConfig=log) as name:
         begun = time.monotonic()
         engine.start(name)

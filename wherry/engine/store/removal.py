@@ -12,7 +12,7 @@ from wherry.engine.inroot import open_unmounted
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # A descriptor a level; what lies deeper is moved up to the tree's top, where it is met again later.
-_DEEPEST = 200
+_DEEPEST = 100
 
 _Level = tuple[str | bytes, int, list[bytes]]
 """Name, descriptor, and the directories still to enter."""
