@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from wherry.api.errors import ApiError, BadRequest, NotFound, ServerError
 from wherry.engine import inroot
+from wherry.engine.blocking import in_thread
 from wherry.engine.containers.rootview import RootView
 from wherry.engine.containers.tarstream import TarStream, tar_arguments
 from wherry.engine.containers.times import rfc3339nano
@@ -132,7 +133,8 @@ def resolve_link(root_fd: int, path: str) -> str:
 
 
 def get_archive(view: RootView, path: str, *, container: str) -> tuple[PathStat, AsyncIterator[bytes]]:
-    """What ``path`` is, and a tar archive of it in pieces (ARC4). The view must stay open until the iterator is done.
+    """What ``path`` is, and a tar archive of it in pieces (ARC4). The view must stay open until the iterator is done. Blocks:
+    the container may have a file system there that takes its time.
 
     Errors of the path are raised here: ``NotFound``, ``BadRequest``, ``ServerError``. The iterator raises ``OSError``
     when the archive cannot be completed; close it (``aclose``) when it is left early.
@@ -193,6 +195,12 @@ async def put_archive(
     pass through. The view must stay open until this returns, also when it is cancelled.
     """
     target = _Path(path, clean_path(path))
+    await in_thread(_check_target, view, target, container)
+    options = UntarOptions(base=target.path, no_overwrite_dir_non_dir=no_overwrite_dir_non_dir, chown=chown)
+    await _extract(body, view.fd, options)
+
+
+def _check_target(view: RootView, target: _Path, container: str) -> None:
     try:
         fd = inroot.open_in_root(view.fd, target.path, os.O_PATH)
     except OSError as error:
@@ -205,8 +213,6 @@ async def put_archive(
             raise ServerError(refusal)
     finally:
         os.close(fd)
-    options = UntarOptions(base=target.path, no_overwrite_dir_non_dir=no_overwrite_dir_non_dir, chown=chown)
-    await _extract(body, view.fd, options)
 
 
 async def _extract(body: AsyncIterator[bytes], root_fd: int, options: UntarOptions) -> None:

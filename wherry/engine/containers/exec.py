@@ -12,6 +12,7 @@ from contextlib import suppress
 
 from wherry.api.errors import ApiError, BadRequest, Conflict, NotFound, ServerError
 from wherry.api.models.exec import ExecConfig, ExecInspect, ExecStartConfig, ProcessConfig
+from wherry.engine.blocking import in_thread
 from wherry.engine.containers.attach import detach_keys
 from wherry.engine.containers.container import Container
 from wherry.engine.containers.links import environment
@@ -22,7 +23,7 @@ from wherry.engine.oci import capabilities
 from wherry.engine.oci.errors import NOT_EXECUTABLE, RuntimeFailure
 from wherry.engine.oci.exec import ExecProcess
 from wherry.engine.oci.spec import build_exec_process
-from wherry.engine.oci.users import resolve_user
+from wherry.engine.oci.users import User, resolve_user
 from wherry.engine.oci.warm import warm_cgroups
 from wherry.engine.streams import Duplex
 from wherry.wire.detach import DetachScanner
@@ -209,12 +210,13 @@ async def _start(
     instance.running = True  # for whoever asks right behind the answer's head
     containers.emit(container, f"exec_start: {instance.line}", execID=instance.id)
     try:
-        if run is None:
+        user = await in_thread(_user, container, instance.config)
+        if run is None or container.run is not run:
             raise Conflict(f"Container {container.id} is not running")
         process = await ExecProcess.start(
             containers.runtime(container),
             container.id,
-            _process(containers, instance, options),
+            _process(containers, instance, options, user),
             output,
             directory=run.bundle,
             stdin=stdin,
@@ -229,18 +231,22 @@ async def _start(
     instance.ready.set()
 
 
-def _process(containers: Containers, instance: Exec, options: ExecStartConfig) -> dict[str, object]:
+def _user(container: Container, config: ExecConfig) -> User:
+    """Who the command runs as. Blocks: the container may have a file system at /etc that takes its time."""
+    root_fd = os.open(f"/proc/{container.state.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return resolve_user(root_fd, config.user or container.config.user, container.host_config.group_add or [])
+    finally:
+        os.close(root_fd)
+
+
+def _process(containers: Containers, instance: Exec, options: ExecStartConfig, user: User) -> dict[str, object]:
     """The OCI process: the container's environment and user, with the instance's own over them (EXE5)."""
     container, config = instance.container, instance.config
     linked = environment(containers, container, strict=False)
     base = dict(entry.partition("=")[::2] for entry in process_env(container.config, container.config.hostname, linked))
     if config.tty:
         base.setdefault("TERM", "xterm")
-    root_fd = os.open(f"/proc/{container.state.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        user = resolve_user(root_fd, config.user or container.config.user, container.host_config.group_add or [])
-    finally:
-        os.close(root_fd)
     host = container.host_config
     return build_exec_process(
         args=instance.words,

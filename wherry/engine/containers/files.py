@@ -68,7 +68,7 @@ async def get(
     archive.clean_path(path)
     container = containers.find(reference)
     async with _view(containers, container) as view:
-        found, body = archive.get_archive(view, path, container=reference)
+        found, body = await in_thread(archive.get_archive, view, path, container=reference)
         containers.emit(container, "archive-path")
         try:
             yield found, body
