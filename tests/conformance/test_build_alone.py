@@ -191,3 +191,27 @@ def test_an_archive_of_add_stays_in_the_image(wherry: Engine) -> None:
     assert "\ninside\n" in built.text
     assert not os.path.lexists("/tmp/inside")
     assert image(wherry, "inner")["RootFS"]["Layers"]
+
+
+def test_a_prune_takes_nothing_from_a_build_under_way(wherry: Engine) -> None:
+    over = threading.Event()
+
+    def images() -> set[str]:
+        return {found["Id"] for found in wherry.http.get("/images/json?all=1").json}
+
+    def prune() -> None:
+        while not over.is_set():
+            wherry.http.post("/images/prune")
+
+    before = images()
+    pruner = threading.Thread(target=prune)
+    pruner.start()
+    try:
+        text = "FROM busybox\n" + "".join(f"COPY a /{number}\nLABEL l=x{number}\n" for number in range(20))
+        assert build(wherry, context({"a": "A"}, text), nocache=1, t="pruned").error == ""
+    finally:
+        over.set()
+        pruner.join()
+    assert wherry.http.delete("/images/pruned").status == 200
+    assert wherry.http.post("/images/prune").status == 200
+    assert images() <= before  # nothing is held any longer

@@ -20,11 +20,10 @@ from wherry.engine.build.remote import fetch, is_url
 from wherry.engine.build.sources import Source, SourceError, Tree, combined
 from wherry.engine.build.state import Build, StageState
 from wherry.engine.containers.commit import STAGING_ERRORS, child_content, parent_content, stage_changes
-from wherry.engine.containers.registry import Containers
 from wherry.engine.dockerfile import instructions as i
 from wherry.engine.dockerfile.configure import configure, environment, expanded, shell_of, working_directory
 from wherry.engine.images.config import InvalidConfig
-from wherry.engine.images.content import ContentError, free_space, temporary
+from wherry.engine.images.content import ContentError, digest_of, free_space, temporary
 from wherry.engine.images.layers import StagedLayer
 from wherry.engine.store.rootfs import BUILD
 
@@ -294,18 +293,18 @@ async def _commit(
 ) -> None:
     """The step's image becomes the stage's. It is made to its end though the build is given up meanwhile."""
     containers = build.containers
-    making = containers.spawn(_make_image(containers, state, known_by, staged, container), "image of a build's step")
+    making = containers.spawn(_make_image(build, state, known_by, staged, container), "image of a build's step")
     state.image_id = await containers.shielded(making)
 
 
 async def _make_image(
-    containers: Containers,
+    build: Build,
     state: StageState,
     known_by: ContainerConfig,
     staged: Sequence[StagedLayer],
     container: str,
 ) -> str:
-    images = containers.parts.images
+    images = build.containers.parts.images
     try:
         base = await parent_content(images, state.image_id)
         if state.image_id and not base:
@@ -321,9 +320,12 @@ async def _make_image(
             diff_ids=[*below, *(layer.row.diff_id for layer in staged)],
             empty=not staged,
         )
+        build.hold(digest_of(data))  # before a prune can see it
         return await images.commit(data, staged, parent=state.image_id, built=True)
     except (InvalidConfig, ContentError, OSError) as error:
         raise ServerError(f"failed to export image: {error}") from error
     finally:
+        if build.cancelled.is_set():  # the build is over, and has let go already
+            build.let_go()
         for layer in staged:  # what is used up is no longer there
             await in_thread(layer.discard)
