@@ -201,13 +201,15 @@ def test_a_prune_takes_nothing_from_a_build_under_way(wherry: Engine) -> None:
 
     def prune() -> None:
         while not over.is_set():
-            wherry.http.post("/images/prune")
+            for what in ("images", "containers", "volumes", "networks"):
+                wherry.http.post(f"/{what}/prune")
 
     before = images()
     pruner = threading.Thread(target=prune)
     pruner.start()
     try:
-        text = "FROM busybox\n" + "".join(f"COPY a /{number}\nLABEL l=x{number}\n" for number in range(20))
+        steps = "".join(f"COPY a /{number}\nRUN echo > /v/{number}\nLABEL l=x{number}\n" for number in range(10))
+        text = f"FROM busybox\nVOLUME /v\n{steps}"
         assert build(wherry, context({"a": "A"}, text), nocache=1, t="pruned").error == ""
     finally:
         over.set()

@@ -28,7 +28,7 @@ async def prune(containers: Containers, filters: dict[str, list[str]] | None) ->
     reclaimed = 0
     try:
         for container in containers:
-            if container.state.running or container.state.removing:
+            if container.state.running or container.state.removing or container.spec.for_build:
                 continue
             if before is not None and container.spec.created > before:
                 continue
