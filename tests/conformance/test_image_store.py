@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -233,3 +234,28 @@ def test_an_image_and_its_layers_are_there_once(engine: Engine) -> None:
     assert seen["RepoTags"] == ["first:1", "second:latest"]
     removed = engine.http.delete(f"/images/{seen['Id']}?force=1").json
     assert [entry["Untagged"] for entry in removed if "Untagged" in entry] == ["first:1", "second:latest"]
+
+
+def test_a_prune_takes_no_image_before_it_has_its_name(wherry: Engine) -> None:
+    over = threading.Event()
+
+    def prune() -> None:
+        while not over.is_set():
+            wherry.http.post("/images/prune")
+
+    archive, layer = wherry.http.get("/images/busybox/get").body, busybox_layer()
+    container = wherry.create("true")
+    pruner = threading.Thread(target=prune)
+    pruner.start()
+    try:
+        for number in range(5):
+            query = {"container": container, "repo": f"committed{number}"}
+            assert wherry.http.post("/commit", query=query, json={}).status == 201
+            target = f"/images/create?fromSrc=-&repo=imported{number}&changes=LABEL%20n={number}"
+            assert wherry.http.post(target, body=layer, headers=TAR).status == 200
+            assert wherry.http.post("/images/load", body=archive, headers=TAR).status == 200
+    finally:
+        over.set()
+        pruner.join()
+    for number in range(5):
+        assert inspect(wherry, f"committed{number}")["Id"] != inspect(wherry, f"imported{number}")["Id"]

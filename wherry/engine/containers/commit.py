@@ -22,7 +22,7 @@ from wherry.engine.containers.merge import merge
 from wherry.engine.containers.registry import Containers
 from wherry.engine.images import instructions, reference
 from wherry.engine.images.config import LARGEST, InvalidConfig, format_time
-from wherry.engine.images.content import ContentError, Slice, free_space, no_space, read_blob, temporary
+from wherry.engine.images.content import ContentError, Slice, digest_of, free_space, no_space, read_blob, temporary
 from wherry.engine.images.layers import Cancelled, StagedLayer, unpack
 from wherry.engine.images.packing import Packing
 from wherry.engine.images.platform import host_platform
@@ -69,17 +69,20 @@ async def commit(containers: Containers, text: str, request: CommitRequest) -> s
     instructions.apply(config, request.changes)
     merge(config, copy.deepcopy(container.config))
 
-    task = containers.spawn(_commit(containers, container, config, request), f"commit {container.short_id}")
+    task = containers.spawn(_commit(containers, container, config, request, name), f"commit {container.short_id}")
     id: str = await containers.shielded(task)
-    images = containers.parts.images
-    if name is not None:
-        images.name_image(id, name, action="tag")
     shown = str(name) if name is not None else ""
     containers.emit(container, "commit", comment=request.comment, imageID=id, imageRef=shown)
     return id
 
 
-async def _commit(containers: Containers, container: Container, config: ContainerConfig, request: CommitRequest) -> str:
+async def _commit(
+    containers: Containers,
+    container: Container,
+    config: ContainerConfig,
+    request: CommitRequest,
+    name: reference.Reference | None,
+) -> str:
     images, rootfs = containers.parts.images, containers.parts.rootfs
     try:
         chain = rootfs.layers(container.id)  # topmost first
@@ -106,7 +109,11 @@ async def _commit(containers: Containers, container: Container, config: Containe
                 diff_ids=diff_ids,
                 empty=not staged,
             )
-            return await images.commit(data, staged, parent=parent if base else "")
+            with images.holding(digest_of(data)):
+                id = await images.commit(data, staged, parent=parent if base else "")
+                if name is not None:
+                    images.name_image(id, name, action="tag")
+            return id
     except (*STAGING_ERRORS, InvalidConfig, ContentError) as error:
         raise ServerError(f"cannot commit container {container.id}: {error}") from error
 

@@ -15,7 +15,7 @@ from wherry.api.models.containers import ContainerConfig
 from wherry.engine.blocking import in_thread
 from wherry.engine.images import instructions, reference
 from wherry.engine.images.config import format_time, new_config
-from wherry.engine.images.content import Slice, spool, temporary
+from wherry.engine.images.content import Slice, digest_of, spool, temporary
 from wherry.engine.images.layers import StagedLayer, unpack
 from wherry.engine.images.platform import parse_platform
 from wherry.engine.store.compression import CompressionError
@@ -69,7 +69,10 @@ async def import_image(
             config=msgspec.to_builtins(config),
             diff_ids=[layer.row.diff_id],
         )
-        id = await images.commit(data, [layer])
+        with images.holding(digest_of(data)):
+            id = await images.commit(data, [layer])
+            if name is not None:
+                images.name_image(id, name, action="tag")
     except ConnectionError:
         raise
     except OSError as error:
@@ -77,8 +80,6 @@ async def import_image(
     finally:
         cancelled.set()
         archive.unlink(missing_ok=True)
-    if name is not None:
-        images.name_image(id, name, action="tag")
     images.emit(id, "import")
     yield {"status": id}
 

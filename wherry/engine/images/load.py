@@ -13,7 +13,7 @@ from wherry.api.errors import ApiError
 from wherry.engine.blocking import in_thread
 from wherry.engine.images.archive import Archive, ArchiveError, PlannedImage, PlannedLayer
 from wherry.engine.images.config import InvalidConfig, read_config
-from wherry.engine.images.content import ContentError, Slice, spool, temporary
+from wherry.engine.images.content import ContentError, Slice, digest_of, spool, temporary
 from wherry.engine.images.import_ import BROKEN
 from wherry.engine.images.layers import StagedLayer, chain_ids, unpack
 from wherry.engine.images.reference import short_id
@@ -38,26 +38,27 @@ async def load(images: Images, body: AsyncIterator[bytes], *, quiet: bool) -> As
         without_name = []
         named = False
         for planned in await in_thread(archive.plan):
-            loading = _load_one(images, archive.path, planned, quiet=quiet)
-            id = ""
-            try:
-                async for message in loading:
-                    if "aux" in message:
-                        id = message["aux"]
-                    else:
-                        yield message
-            finally:
-                await loading.aclose()
-            without_name.append(f"Loaded image ID: {id}\n")
-            for name in planned.names:
-                previous = images.named(name)
-                if previous not in (None, id):
-                    was = f"renaming the old one with ID {previous} to empty string"
-                    yield {"stream": f"The image {name} already exists, {was}\n"}
-                images.name_image(id, name)
-                yield {"stream": f"Loaded image: {name}\n"}
-                named = True
-            images.emit(id, "load")
+            with images.holding(digest_of(planned.config)):
+                loading = _load_one(images, archive.path, planned, quiet=quiet)
+                id = ""
+                try:
+                    async for message in loading:
+                        if "aux" in message:
+                            id = message["aux"]
+                        else:
+                            yield message
+                finally:
+                    await loading.aclose()
+                without_name.append(f"Loaded image ID: {id}\n")
+                for name in planned.names:
+                    previous = images.named(name)
+                    if previous not in (None, id):
+                        was = f"renaming the old one with ID {previous} to empty string"
+                        yield {"stream": f"The image {name} already exists, {was}\n"}
+                    images.name_image(id, name)
+                    yield {"stream": f"Loaded image: {name}\n"}
+                    named = True
+                images.emit(id, "load")
         if not named and without_name:
             yield {"stream": "".join(without_name)}
     except ConnectionError:  # the client's own: there is nobody to tell

@@ -222,6 +222,17 @@ class Images:
             raise BadRequest("refusing to create an ambiguous tag using digest algorithm as name")
         self.name_image(image.id, target.tagged(), action="tag")
 
+    @contextmanager
+    def holding(self, id: str) -> Iterator[None]:
+        """No prune takes this image, which may not be there yet, until the end of the block."""
+        self.held[id] += 1
+        try:
+            yield
+        finally:
+            self.held[id] -= 1
+            if not self.held[id]:
+                del self.held[id]
+
     def name_image(self, id: str, name: Reference, *, action: str = "") -> None:
         """Let ``name`` mean image ``id`` from now on; with ``action`` an event says so."""
         row = self._rows[id]

@@ -148,13 +148,17 @@ class _Pull:
         self._progress.say(f"Pulling from {_shown_path(name)}", name.key if name.digest else name.tag)
         manifest = await self._choose(top)
         config = check_image(manifest)
+        with self._images.holding(config.digest):
+            await self._have(manifest, config, top.digest)
+
+    async def _have(self, manifest: Document, config: Descriptor, digest: str) -> None:
         async with self._registries.alone(manifest.digest):
             if self._known(config.digest):
                 id = config.digest
             else:
                 id = await self._image(manifest, config)
             self._images.keep_manifest(id, manifest.media_type, manifest.data)
-            self._name_it(id, top.digest)
+            self._name_it(id, digest)
 
     async def _choose(self, document: Document) -> Document:
         """The manifest that an index has for the platform."""
