@@ -272,6 +272,33 @@ def test_every_key_of_the_examples_is_there() -> None:
     print(f"{count} keys of examples")
 
 
+@pytest.mark.parametrize(
+    ("tag", "count"),
+    {"Container": 25, "Image": 15, "Network": 7, "Volume": 6, "Exec": 4, "System": 7, "Distribution": 1}.items(),
+)
+def test_a_section_is_whole(tag: str, count: int) -> None:
+    """Every operation of the section is modelled; the tests above hold their parameters and fields."""
+    ids = {operation["operationId"] for _, _, operation in described() if tag in operation["tags"]}
+    present = {id for id in ids if id in BY_ID and BY_ID[id].tag == tag}
+    missing = [
+        f"{ours.id} {parameter['name']}"
+        for ours, theirs in modelled()
+        if ours.id in ids
+        for parameter in theirs.get("parameters", ())
+        if parameter["in"] == "query" and parameter["name"] not in (shape_of(ours.query).fields if ours.query else {})
+    ]
+    walk = Walk()
+    for ours, theirs in modelled():
+        answers = [answer.get("schema") for status, answer in theirs["responses"].items() if int(status) < 300]
+        if ours.id in ids and ours.returns is not None:
+            for schema in filter(None, answers):
+                walk.compare(ours.id, schema, shape_of(ours.returns))
+    print(
+        f"{tag}: {len(present)} of {len(ids)} operations, {len(missing)} missing parameters, {len(walk.missing)} missing fields"
+    )
+    assert (len(present), len(ids), missing, walk.missing) == (count, count, [], [])
+
+
 def test_every_status_is_there() -> None:
     for ours, theirs in modelled():
         for status in theirs["responses"]:
