@@ -5,6 +5,7 @@ There is no process, namespace, address or port before start. A failure at any s
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import logging
@@ -131,6 +132,7 @@ async def _make(containers: Containers, container: Container, image: Image) -> N
     for point in volumes:
         volume = parts.volumes.create(point.name, point.volume_labels, point.volume_options, point.driver)
         point.source = volume.mountpoint
+        await asyncio.sleep(0)  # an image may name thousands
     working_dir = spec.config.working_dir
     if volumes or working_dir not in ("", "/"):
         later = await in_thread(_furnish, containers, spec, working_dir, volumes)
