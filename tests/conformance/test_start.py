@@ -148,3 +148,12 @@ def test_STA8_started_again(engine: Engine) -> None:
     second = engine.state(container)
     assert second["StartedAt"] > first["FinishedAt"]
     assert engine.logs(container)[0] == b"again\nagain\n"
+
+
+def test_INS7_the_last_end_stays_while_it_runs_again(engine: Engine) -> None:
+    container = engine.run("sh", "-c", "test -e /again && exec sleep 1000; touch /again")
+    engine.wait(container)
+    ended = engine.state(container)["FinishedAt"]
+    engine.start(container)
+    state = engine.state(container)
+    assert (state["Running"], state["FinishedAt"]) == (True, ended)

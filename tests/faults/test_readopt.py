@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import threading
 import time
+from datetime import UTC, datetime
 
 import wherry
 from tests.faults.machine import IDLE, NUMBERS, CrashEngine
@@ -107,12 +109,22 @@ def test_AUT5_exit_code_of_a_container_that_ended_meanwhile(crashable: CrashEngi
     crashable.crash()
     time.sleep(0.5)
     os.kill(pid, 9)
+    before = datetime.now(UTC).isoformat()
     crashable.boot()
     state = crashable.state(container)
     assert (state["Status"], state["ExitCode"], state["Pid"]) == ("exited", 42, 0)
+    assert state["StartedAt"] < state["FinishedAt"] < before, "when it ended, not when that was seen"
     assert crashable.logs(container)[0] == b"last words\n"
     assert crashable.wait(container) == 42
     assert crashable.state(unseen)["ExitCode"] == 137
+
+
+def test_a_killed_monitor_is_told(crashable: CrashEngine) -> None:
+    container = crashable.run("sleep", "1000")
+    monitor = int((crashable.layout.bundle(container) / "conmon.pid").read_text())
+    os.kill(monitor, signal.SIGKILL)
+    eventually(lambda: f"the monitor of {container[:12]} is gone" in crashable.log, within=5)
+    assert crashable.status(container) == "running"
 
 
 def test_AUT5_restart_policies_at_the_start_of_an_engine(crashable: CrashEngine) -> None:

@@ -49,7 +49,16 @@ def exited(containers: Containers, container_id: str, code: int) -> None:
 
 async def watch_process(containers: Containers, container: Container, run: Run) -> None:
     """Notice a process that ended without its monitor writing the exit code: the monitor was killed, or hangs."""
-    await run.process.wait()
+    ended = asyncio.ensure_future(run.process.wait())
+    drained = asyncio.ensure_future(run.drained.wait())
+    try:
+        await asyncio.wait({ended, drained}, return_when=asyncio.FIRST_COMPLETED)
+        if start_time(run.pid) == run.started and not start_time(run.conmon_pid):
+            log.warning("the monitor of %s is gone: it runs on without log and exit code", container.short_id)
+        await ended
+    finally:
+        ended.cancel()
+        drained.cancel()
     now = time.monotonic()
     patience, deadline = now + MONITOR_GRACE, now + ORPHAN_GRACE
     while not run.exiting and time.monotonic() < min(deadline, patience):

@@ -128,8 +128,7 @@ async def _find(containers: Containers, container: Container) -> Run | None:
     rotation.begin(containers, container, run, max_size=max_size, max_file=max_file, compress=compress, adopted=True)
     try:
         run.attachment = await Attachment.connect(run.bundle, container.output.feed, run.drained.set)
-    except OSError:
-        log.warning("the monitor of %s is gone: it runs on without log and exit code", container.short_id)
+    except OSError:  # the monitor is gone: its watcher says so
         run.drained.set()
     return run
 
@@ -166,7 +165,8 @@ async def _record_end(containers: Containers, container: Container) -> None:
     ran = bool(state.pid)
     if ran:
         state.exit_code = UNKNOWN if code is None else code
-        state.finished_at = time.time_ns()
+        ended = containers.exits.ended_at(container.id) if containers.exits is not None else None
+        state.finished_at = time.time_ns() if ended is None else max(ended, state.started_at)
         state.oom_killed = oom_marked(bundle)
     await disconnect(containers, container)
     state.running = state.restarting = state.paused = False

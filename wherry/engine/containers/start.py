@@ -141,7 +141,6 @@ async def _begin(containers: Containers, container: Container) -> ApiError | Non
 def _note(container: Container, run: Run) -> None:
     state = container.state
     state.started_at = time.time_ns()
-    state.finished_at = 0
     state.running = True
     state.restarting = state.paused = state.oom_killed = state.manually_stopped = False
     state.pid = run.pid

@@ -39,6 +39,13 @@ class ExitWatcher:
         """The exit code in a container's exit file, None while there is none."""
         return read_exit(self._directory, container_id)
 
+    def ended_at(self, container_id: str) -> int | None:
+        """When the exit file was written, in nanoseconds since 1970; None while there is none."""
+        try:
+            return (self._directory / container_id).stat().st_mtime_ns
+        except FileNotFoundError:
+            return None
+
     def forget(self, container_id: str) -> None:
         """Remove a container's exit file: its exit has been recorded, or a new run begins."""
         (self._directory / container_id).unlink(missing_ok=True)
