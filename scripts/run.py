@@ -9,12 +9,16 @@ Where, is in WHERRY_SOCKET, WHERRY_DATA_ROOT and WHERRY_EXEC_ROOT.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import io
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -53,27 +57,66 @@ def engine_pid() -> int | None:
     return pid if b"serve" in command and str(DATA_ROOT).encode() in command else None
 
 
+def serving_pid() -> int | None:
+    """The process that listens on the socket, whoever started it; None where nothing does."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(2)
+        try:
+            probe.connect(str(SOCKET))
+        except OSError:
+            return None
+        pid: int = struct.unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+    return pid
+
+
+def taken_root() -> Path | None:
+    """A root that a living engine holds, whatever socket it serves on."""
+    for root in (DATA_ROOT, EXEC_ROOT):
+        with suppress(FileNotFoundError), (root / "lock").open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return root
+    return None
+
+
 def start_engine(*options: str) -> None:
-    """Start the engine in the background, in a session of its own, and wait until it answers."""
+    """Start the engine in the background, in a session of its own, and wait until it answers.
+
+    Its process id is written only then: an attempt that fails must not hide the engine that runs.
+    """
     EXEC_ROOT.mkdir(parents=True, exist_ok=True)
     SOCKET.parent.mkdir(parents=True, exist_ok=True)
     program = Path(sys.executable).with_name("wherry")
     command = [str(program), "serve", "--host", ADDRESS, "--data-root", str(DATA_ROOT), "--exec-root", str(EXEC_ROOT)]
     command += options
     with LOG_FILE.open("ab") as log:
+        before = log.seek(0, os.SEEK_END)
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
         )
+    try:
+        wait_for(process, before)
+    except BaseException:
+        if process.poll() is None:
+            process.terminate()
+        raise
     PID_FILE.write_text(f"{process.pid}\n")
+
+
+def wait_for(process: subprocess.Popen[bytes], before: int) -> None:
+    """Wait until this very process answers; ``before`` is the log's size when it began."""
     deadline = time.monotonic() + SECONDS
-    while not answers():
+    while serving_pid() != process.pid or not answers():
         if process.poll() is not None:
-            last = LOG_FILE.read_text(errors="replace").splitlines()[-5:]
+            with LOG_FILE.open("rb") as log:
+                log.seek(before)
+                last = log.read().decode(errors="replace").splitlines()[-5:]
             sys.exit(
                 "the engine did not start:\n  " + "\n  ".join(last) + "\n`.venv/bin/wherry doctor` says what is missing"
             )
         if time.monotonic() > deadline:
-            sys.exit(f"the engine does not answer after {SECONDS:.0f} s; see {LOG_FILE}")
+            sys.exit(f"the engine did not answer within {SECONDS:.0f} s and was told to end; see {LOG_FILE}")
         time.sleep(0.02)
 
 
@@ -110,8 +153,9 @@ def start(debian: bool) -> None:
         names = "busybox:latest and debian:bookworm" if debian else "busybox:latest"
         print(f"made {names} ({(time.monotonic() - began) * 1000:.0f} ms)")
         demonstrate(docker)
+    log = f"; its log is {LOG_FILE}" if engine_pid() == serving_pid() else ""
     print(f"""
-The engine serves on {ADDRESS}; its log is {LOG_FILE}. Next:
+The engine serves on {ADDRESS}{log}. Next:
 
   export DOCKER_HOST={ADDRESS}
   docker run -it busybox          # or, without Docker's command line: .venv/bin/wherry run -it busybox
@@ -120,16 +164,31 @@ The engine serves on {ADDRESS}; its log is {LOG_FILE}. Next:
 
 
 def stop(stop_containers: bool) -> None:
-    ran = engine_pid() is not None
-    if not ran and (not stop_containers or not DATA_ROOT.exists()):
-        print("no engine that `make run` started is running")
-        return
+    if engine_pid() is None:
+        refuse_another()
+        if not stop_containers or not DATA_ROOT.exists():
+            print("no engine that `make run` started is running")
+            return
     end_engine()
     if stop_containers:
         # The engine's own way out that leaves nothing: containers, bridges, firewall table, control groups.
         start_engine("--stop-containers")
         end_engine()
+    refuse_another()
     print("the engine has ended" + (", and its containers are removed" if stop_containers else ""))
+
+
+def refuse_another() -> None:
+    """End here, saying so, where an engine lives that ``make run`` did not start."""
+    pid = serving_pid()
+    if pid is not None:
+        sys.exit(
+            f"an engine that `make run` did not start serves on {ADDRESS} (process {pid}): "
+            "end it where it was started, then try again"
+        )
+    root = taken_root()
+    if root is not None:
+        sys.exit(f"an engine that `make run` did not start uses {root}: end it where it was started, then try again")
 
 
 def end_engine() -> None:

@@ -20,19 +20,49 @@ def test_make_run_and_stop() -> None:
             "WHERRY_EXEC_ROOT": str(root / "exec"),
         }
 
+        def tried(*arguments: str, **others: str) -> subprocess.CompletedProcess[str]:
+            command = ["make", "-C", str(REPOSITORY), *arguments]
+            return subprocess.run(command, env=env | others, capture_output=True, text=True, timeout=100)
+
         def make(*arguments: str) -> str:
-            done = subprocess.run(
-                ["make", "-C", str(REPOSITORY), *arguments], env=env, capture_output=True, text=True, timeout=100
-            )
+            done = tried(*arguments)
             assert done.returncode == 0, done
             return done.stdout
+
+        def ping() -> bytes:
+            return Http(str(root / "w.sock")).get("/_ping").body
 
         try:
             said = make("run")
             assert len(re.findall(r"^ +\d+\.\d ms  ", said, re.MULTILINE)) == 9
             assert f"export DOCKER_HOST=unix://{root}/w.sock" in said
-            assert Http(str(root / "w.sock")).get("/_ping").body == b"OK"
-            assert "already serves" in make("run")
+            assert ping() == b"OK"
+            again = make("run")
+            assert "already serves" in again
+            assert "its log is" in again
+
+            # a second engine on the same roots cannot start; the first stays known, and the log's older lines untold
+            failed = tried("run", WHERRY_SOCKET=str(root / "other.sock"))
+            assert failed.returncode != 0
+            assert "the engine did not start:\n  " in failed.stderr
+            assert "another engine uses" in failed.stderr
+            assert "wherry serves on" not in failed.stderr
+
+            # an engine of another's is neither ended nor said to have ended, and its log is not known
+            known = (root / "exec" / "serve.pid").rename(root / "serve.pid")
+            for options, others in (
+                ([], {}),
+                (["KILL=1"], {}),
+                ([], {"WHERRY_SOCKET": str(root / "other.sock")}),
+                (["KILL=1"], {"WHERRY_SOCKET": str(root / "other.sock")}),
+            ):
+                refused = tried("stop", *options, **others)
+                assert refused.returncode != 0
+                assert "that `make run` did not start" in refused.stderr
+                assert "has ended" not in refused.stdout
+            assert "its log is" not in make("run")
+            assert ping() == b"OK"
+            known.rename(root / "exec" / "serve.pid")
         finally:
             assert "the engine has ended" in make("stop", "KILL=1")
         assert "no engine" in make("stop")
