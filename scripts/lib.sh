@@ -35,7 +35,8 @@ install_packages() {
   fi
 }
 
-# make_venv EXTRAS: .venv with the package, installed again only when pyproject.toml or the extras changed.
+# make_venv EXTRAS: .venv with the package, installed again only when pyproject.toml or the extras changed. "compat" puts
+# this directory on the path: else `import wherry` above a clone named wherry finds the clone, as an empty namespace.
 make_venv() {
   local extras=$1 stamp want
   if ! .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
@@ -44,10 +45,10 @@ make_venv() {
     python3 -m venv .venv || { could_not "make .venv with $(python3 --version 2>&1); Wherry needs Python 3.11 or newer"; return 0; }
   fi
   stamp=".venv/.wherry-setup${extras:+-${extras//,/-}}"
-  want=$(sha256sum pyproject.toml | cut -d' ' -f1)
+  want="$(sha256sum pyproject.toml | cut -d' ' -f1) compat"
   if [ "$(cat "$stamp" 2>/dev/null)" = "$want" ] && [ -x .venv/bin/wherry ]; then return 0; fi
   say "installing the Python part into .venv${extras:+ (with $extras)}"
-  if .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".${extras:+[$extras]}"; then
+  if .venv/bin/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat -e ".${extras:+[$extras]}"; then
     printf '%s' "$want" >"$stamp"
   else
     could_not "install the Python part into .venv"

@@ -273,7 +273,7 @@ async def _serve(
             await engine.serve(host, insecure=insecure, tls=tls)
     except (EngineError, RuntimeError) as error:
         print(f"wherry serve: {error}", file=sys.stderr)
-        await engine.close()
+        await engine.close(in_vain=True)
         return 1
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

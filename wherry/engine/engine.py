@@ -6,7 +6,6 @@ or cleaned away (containers/recover.py). Leaving is letting go: containers run o
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import socket
@@ -37,6 +36,7 @@ from wherry.engine.oci.probe import probe
 from wherry.engine.oci.runtime import KNOWN, Runtime, find_conmon
 from wherry.engine.store.layout import Layout
 from wherry.engine.store.rootfs import Rootfs
+from wherry.engine.store.roots import RootInUse, Roots
 from wherry.engine.store.trash import Trash
 from wherry.engine.volumes.volumes import Volumes
 
@@ -84,8 +84,9 @@ class Engine:
         self.ephemeral = ephemeral
         self.warnings: list[str] = []
         self._wanted_runtime = runtime
-        self._locks: list[int] = []
+        self._roots = Roots(self.layout)
         self.events = Events()
+        self._cgroups = CgroupSetup()
 
     # life
 
@@ -97,21 +98,24 @@ class Engine:
         if os.geteuid() != 0:
             raise EngineError("the engine needs root: run it with sudo")
         try:
-            self.layout.make()
-            self._take_locks()
+            self._roots.take()
+        except RootInUse as error:
+            raise RootTaken(str(error)) from None
         except OSError as error:
-            self._release_locks()
             raise EngineError(
                 f"{error.filename}: {error.strerror}: the roots must be directories that can be written"
             ) from error
-        except EngineError:
-            self._release_locks()
-            raise
         try:
             await self._assemble()
+        except BaseException:
+            self._cgroups.remove_parent()  # the runtimes were tried in it
+            self._roots.release(undo=True)
+            raise
+        try:
             await recover.recover(self.containers)
         except BaseException:
-            self._release_locks()
+            self._cgroups.remove_parent()
+            self._roots.release()
             raise
 
     async def _assemble(self) -> None:
@@ -120,7 +124,7 @@ class Engine:
             conmon = find_conmon()
         except RuntimeFailure as error:
             raise EngineError(error.message) from None
-        cgroups = await in_thread(detect, layout.tag)
+        cgroups = self._cgroups = await in_thread(detect, layout.tag)
         self.warnings += cgroups.warnings
         runtimes = await self._find_runtimes(cgroups)
         self.database = recover.open_database(layout)
@@ -178,31 +182,15 @@ class Engine:
             path.write_text(str(uuid.uuid4()))
         return path.read_text().strip()
 
-    def _take_locks(self) -> None:
-        """Both roots are this engine's alone: what it does not know in them it takes away."""
-        for path, root, option in (
-            (self.layout.lock, self.layout.data_root, "--data-root"),
-            (self.layout.exec_lock, self.layout.exec_root, "--exec-root"),
-        ):
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            self._locks.append(fd)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RootTaken(
-                    f"another engine uses {root}: stop it, or give this one an {option} of its own (and the other root too)"
-                ) from None
-
-    def _release_locks(self) -> None:
-        while self._locks:
-            os.close(self._locks.pop())
-
-    async def close(self, *, stop_containers: bool = False) -> None:
-        """Stop serving. Containers run on; with ``stop_containers``, or an ephemeral engine, all are removed."""
-        if not self._locks:
+    async def close(self, *, stop_containers: bool = False, in_vain: bool = False) -> None:
+        """Stop serving. Containers run on; with ``stop_containers``, or an ephemeral engine, all are removed, and with
+        them what the engine made on the host. ``in_vain``: it never served anybody, so roots that it made go too.
+        """
+        if not self._roots.taken:
             return
+        remove = stop_containers or self.ephemeral
         await self.http.close()
-        if stop_containers or self.ephemeral:
+        if remove:
             await stop_all(self.containers)
         self.containers.closing = True
         await self.containers.settle(SETTLE)
@@ -211,12 +199,11 @@ class Engine:
         for container in self.containers:
             if container.run is not None:
                 container.run.close()
-        await self.containers.parts.networks.close(remove=stop_containers or self.ephemeral)
-        if stop_containers or self.ephemeral:
-            self.containers.parts.cgroups.remove_parent()
+        await self.containers.parts.networks.close(remove=remove)
+        self._cgroups.remove_parent()  # where nothing runs
         self.containers.parts.trash.close()
         self.database.close()
-        self._release_locks()
+        self._roots.release(remove=remove and not any(self.containers), undo=in_vain)
 
     async def __aenter__(self) -> Engine:
         await self.start()
@@ -235,7 +222,6 @@ class Engine:
         scheme, _, rest = host.partition("://")
         try:
             if scheme == "unix" and rest.startswith("/"):
-                Path(rest).parent.mkdir(parents=True, exist_ok=True)
                 await self.http.listen_unix(rest, mode=0o660)
                 return
             if scheme == "tcp":

@@ -114,8 +114,14 @@ class Layout:
         """Mount points of network namespaces, one file a container."""
         return self.exec_root / "netns"
 
+    @property
+    def exec_entries(self) -> list[str]:
+        """The names of all that the engine itself keeps in the exec root."""
+        paths = (self.bundles, self.exits, self.runtime_root, self.netns, self.exec_lock, self.socket)
+        return [path.name for path in paths]
+
     def make(self) -> None:
-        """Create what is missing of both roots."""
+        """Create what is missing below both roots."""
         for path in (
             self.containers,
             self.layers,
