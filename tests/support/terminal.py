@@ -40,6 +40,11 @@ class Terminal:
         """Change the size; the kernel signals it to the program."""
         self._set_size(self._master, rows, columns)
 
+    @property
+    def echoes(self) -> bool:
+        """True while keys are shown as they are typed: not raw."""
+        return bool(termios.tcgetattr(self._master)[3] & termios.ECHO)
+
     def send(self, text: bytes) -> None:
         os.write(self._master, text)
 

@@ -63,11 +63,12 @@ def moment(text: str | None, option: str) -> str | None:
 @with_client
 def attach_command(client: Client, container: str, no_stdin: bool, detach_keys: str | None, sig_proxy: bool) -> None:
     """Take part in what a running container reads and writes; end with its exit code."""
-    from wherry.cli.terminal import tie
+    from wherry.cli.terminal import need_terminal, tie
 
     found = client.containers.inspect(container)
     if not found.state.running:
         fail(ValueError(f"{container} does not run: start it with wherry start -a {container}"))
+    need_terminal(stdin=not no_stdin, tty=found.config.tty)
     stdin = found.config.open_stdin and not no_stdin
     terminal = found.config.tty and stdin and sys.stdin.isatty()
 
@@ -78,7 +79,7 @@ def attach_command(client: Client, container: str, no_stdin: bool, detach_keys: 
         client.containers.begin_wait(found.id) as waiting,
         client.containers.attach(found.id, stdin=stdin, detach_keys=detach_keys) as channel,
     ):
-        tie(channel, stdin=stdin, terminal=terminal, forward=forward if sig_proxy else None)
+        tie(channel, stdin=stdin, terminal=terminal, forward=forward if sig_proxy and not found.config.tty else None)
         if client.containers.list(filters={"id": [found.id]}):
             return  # detached, or it has closed its output
         sys.exit(waiting.result().status_code)

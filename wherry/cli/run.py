@@ -108,21 +108,29 @@ SETTINGS = (
 
 @click.command("run", context_settings=PASS_ON)
 @click.option("-d", "--detach", is_flag=True, help="Leave it running and print its id.")
+@click.option(
+    "--sig-proxy/--no-sig-proxy", default=True, help="Hand on SIGINT and SIGTERM, without -t.", show_default=True
+)
 @settings
 @click.argument("image")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @with_client
-def run_command(client: Client, image: str, command: tuple[str, ...], detach: bool, **given: Any) -> None:
+def run_command(
+    client: Client, image: str, command: tuple[str, ...], detach: bool, sig_proxy: bool, **given: Any
+) -> None:
     """Run COMMAND in a new container of IMAGE; end with its exit code."""
     import wherry
+    from wherry.cli.terminal import need_terminal
 
+    need_terminal(stdin=given["interactive"] and not detach, tty=given["tty"])
     id = created(client, image, command, given, attached=not detach)
     try:
         if detach:
             client.containers.start(id)
             click.echo(id)
             return
-        sys.exit(run_attached(client, id, stdin=given["interactive"], tty=given["tty"], remove=given["remove"]))
+        stdin, tty, remove = given["interactive"], given["tty"], given["remove"]
+        sys.exit(run_attached(client, id, stdin=stdin, tty=tty, remove=remove, sig_proxy=sig_proxy))
     except wherry.ApiError as error:
         fail(error, exit_code_of(error.message))
 
@@ -181,9 +189,12 @@ def fetch(client: Client, image: str, platform: str | None) -> None:
         follow(progress)
 
 
-def run_attached(client: Client, id: str, *, stdin: bool, tty: bool, remove: bool) -> int:
+def run_attached(client: Client, id: str, *, stdin: bool, tty: bool, remove: bool, sig_proxy: bool = True) -> int:
     """Attach, wait, start, and stay with it to its end; its exit code."""
     from wherry.cli.terminal import tie
+
+    def forward(name: str) -> None:
+        client.containers.kill(id, signal=name)
 
     terminal = tty and stdin and sys.stdin.isatty()
     condition = "removed" if remove else "next-exit"
@@ -192,7 +203,7 @@ def run_attached(client: Client, id: str, *, stdin: bool, tty: bool, remove: boo
         client.containers.begin_wait(id, condition=condition) as waiting,
     ):
         client.containers.start(id)
-        tie(channel, stdin=stdin, terminal=terminal, forward=lambda name: client.containers.kill(id, signal=name))
+        tie(channel, stdin=stdin, terminal=terminal, forward=forward if sig_proxy and not tty else None)
         if terminal and client.containers.list(filters={"id": [id]}):
             return 0  # detached
         return waiting.result().status_code
@@ -307,8 +318,9 @@ def exposed_from(texts: tuple[str, ...]) -> list[str]:
 @with_client
 def exec_command(client: Client, container: str, command: tuple[str, ...], **given: Any) -> None:
     """Run COMMAND in a running container; end with its exit code."""
-    from wherry.cli.terminal import tie
+    from wherry.cli.terminal import need_terminal, tie
 
+    need_terminal(stdin=given["interactive"] and not given["detach"], tty=given["tty"])
     created = client.exec.create(
         container,
         list(command),

@@ -11,22 +11,32 @@ import threading
 import tty
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from wherry.api.errors import WherryError
+from wherry.cli.common import fail
 
 if TYPE_CHECKING:
     from wherry.client._sync.channel import Channel
 
 STDERR = 2
 
+# So many signals in a row end the client though the container takes them and lives on, as docker's.
+PATIENCE = 3
+
+
+def need_terminal(*, stdin: bool, tty: bool) -> None:
+    """A terminal's input cannot come from elsewhere: end as docker does, before anything is made."""
+    if tty and stdin and not sys.stdin.isatty():
+        fail(ValueError("the input device is not a TTY"))
+
 
 @contextmanager
 def raw_terminal() -> Iterator[None]:
-    """The terminal hands on every key as it is typed; put back at the end."""
+    """The terminal hands on every key as it is typed; put back at the end. What was typed before stays to be read."""
     descriptor = sys.stdin.fileno()
     before = termios.tcgetattr(descriptor)
-    tty.setraw(descriptor)
+    tty.setraw(descriptor, termios.TCSADRAIN)
     try:
         yield
     finally:
@@ -37,7 +47,9 @@ def tie(channel: Channel, *, stdin: bool, terminal: bool, forward: Callable[[str
     """Copy stdin to the channel and its output to stdout and stderr, until the channel ends.
 
     With ``terminal`` keys go over raw and the size follows; else ``forward`` is called with the name of a SIGINT or SIGTERM.
+    Any other way SIGINT, SIGTERM and SIGHUP end the client with 128 and their number.
     """
+    _heed_signals(None if terminal else forward)
     if stdin:
         threading.Thread(target=_feed, args=(channel,), daemon=True).start()
     if terminal:
@@ -46,10 +58,26 @@ def tie(channel: Channel, *, stdin: bool, terminal: bool, forward: Callable[[str
             _in_thread(lambda: _fit(channel))
             _copy_out(channel)
         return
-    if forward is not None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda n, _: _in_thread(lambda: forward(signal.Signals(n).name)))
     _copy_out(channel)
+
+
+def _heed_signals(forward: Callable[[str], None] | None) -> None:
+    left = PATIENCE
+
+    def end(number: int, _: object) -> NoReturn:
+        sys.exit(128 + number)
+
+    def hand_on(number: int, _: object) -> None:
+        nonlocal left
+        left -= 1
+        if forward is None or not left:
+            sys.exit(128 + number)
+        name = signal.Signals(number).name
+        _in_thread(lambda: forward(name))
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup's, or a shell's for what it runs in the background
+            signal.signal(number, end if forward is None or number == signal.SIGHUP else hand_on)
 
 
 def _feed(channel: Channel) -> None:
