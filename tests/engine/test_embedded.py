@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import socket
 import subprocess
@@ -15,10 +16,15 @@ import pytest
 import wherry
 from scripts.make_images import busybox_archive
 from tests.support.engines import REPOSITORY, wherry_command
+from tests.support.pages import Page, blocks
 from wherry.embed import roots
 from wherry.engine.networks.bridge import link_names
 from wherry.engine.store.layout import Layout
 
+PAGE = Page("embedding.md", "")
+README = blocks((REPOSITORY / "README.md").read_text(encoding="utf-8"))
+EXAMPLES = {section.title: blocks(section.text) for section in PAGE.sections}
+EXAMPLES["README"] = [example for example in README if "embedded:" in example]
 CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -114,3 +120,37 @@ def test_an_engine_that_cannot_serve_leaves_nothing(scratch: Path, why: str) -> 
     assert "\nwherry serve: " in f"\n{done.stderr}"
     assert not left(root / "data", root / "exec")
     assert sorted(os.listdir(scratch)) == ["taken.sock"]
+
+
+@pytest.mark.parametrize("title", EXAMPLES)
+def test_examples(scratch: Path, monkeypatch: pytest.MonkeyPatch, title: str) -> None:
+    """A section's examples, on a scratch root in place of /tmp/w."""
+    (scratch / "busybox.tar").write_bytes(busybox_archive())
+    monkeypatch.chdir(scratch)
+    names: dict[str, object] = {}
+    assert EXAMPLES[title]
+    try:
+        for example in EXAMPLES[title]:
+            PAGE.run(example.replace("/tmp/w", str(scratch / "w")), names)
+    finally:
+        for data, given in (("w", None), ("w/data", scratch / "w/run")):
+            data_root, exec_root = roots(scratch / data, given)
+            if left(data_root, exec_root):
+                with wherry.Engine(data_root, given, ephemeral=True):
+                    pass
+            assert not left(data_root, exec_root)
+
+
+def test_the_page_has_every_parameter_of_the_engine() -> None:
+    (section,) = (section for section in PAGE.sections if section.title == "By a class")
+    for name in inspect.signature(wherry.Engine).parameters:
+        assert f"| `{name}` |" in section.text, name
+    PAGE.check_errors()
+
+
+def test_the_package_is_found_above_a_clone_of_its_name(scratch: Path) -> None:
+    """As make setup installs it (scripts/lib.sh): a directory named wherry without __init__.py does not hide it."""
+    (scratch / "wherry").mkdir()
+    code = "import wherry; print(wherry.connect.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=scratch)
+    assert done.stdout == "connect\n", done.stderr
