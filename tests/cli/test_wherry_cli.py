@@ -108,7 +108,8 @@ def test_create_start_and_what_shows_of_a_container(cli: Wherry, tmp_path: Path)
     assert cli.ok("start", "made") == "made\n"
     eventually(lambda: cli.ok("logs", "made") == "100\n1\n")
     assert cli.ok("ps", "--format", "{{.ID}} {{.Names}} {{.State}}", "-f", "name=made") == f"{id[:12]} made running\n"
-    assert json.loads(cli.ok("ps", "-l", "--format", "json"))["Labels"] == "a=b"
+    for form in ("json", "{{json .}}"):
+        assert json.loads(cli.ok("ps", "-l", "--format", form))["Labels"] == "a=b"
     assert (cli.ok("ps", "-q", "--no-trunc"), "SIZE" in cli.ok("ps", "-s")) == (f"{id}\n", True)
     port = cli.ok("port", "made", "80").strip()
     assert port.startswith("127.0.0.1:")
@@ -163,7 +164,9 @@ def test_attach(cli: Wherry) -> None:
         (("ps", "--format", "{{if .ID}}x{{end}}"), "only fields can be picked"),
         (("inspect", "-f", "{{.State.Nope}}", "one"), "nothing at .State.Nope: no 'Nope'"),
         (("update", "one"), "nothing to change"),
-        (("update", "-m", "much", "one"), "'much' is no size"),
+        (("update", "-m", "much", "one"), "--memory: 'much' is no size"),
+        (("run", "-m", "12x", "busybox"), "--memory: '12x' is no size"),
+        (("run", "--shm-size", "12x", "busybox"), "--shm-size: '12x' is no size"),
         (("run", "--restart", "on-failure:x", "busybox"), "is no restart policy"),
         (("run", "--ulimit", "nofile", "busybox"), "is no limit; write nofile=1024:2048"),
         (("start", "-a", "one", "two"), "one container at a time"),
@@ -301,6 +304,18 @@ def test_version_info_and_events(cli: Wherry) -> None:
     cli.ok("run", "--rm", "--name", "seen", "busybox", "true")
     seen = cli.ok("events", "--since", "1", "--until", f"{time.time():.3f}", "-f", "container=seen")
     assert [line.split()[2] for line in seen.splitlines()][:3] == ["create", "attach", "start"]
+    assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}(Z|[+-]\d\d:\d\d) container create ", seen)
+    period = ["events", "--since", seen.split()[0], "--until", seen.split()[0], "-f", "container=seen"]
+    assert cli.ok(*period) == seen.splitlines()[0] + "\n", "what is shown can be asked for again"
+
+
+def test_inspect_shows_what_there_is_and_says_what_is_not(cli: Wherry) -> None:
+    for names in (("busybox", "nosuch"), ("nosuch", "busybox")):
+        done = cli("inspect", "-f", "{{.RepoTags}}", *names)
+        assert (done.returncode, done.stdout) == (1, b'["busybox:latest"]\n')
+        assert done.stderr == b"wherry: no container and no image nosuch\n"
+    done = cli("inspect", "--type", "container", "busybox")
+    assert (done.returncode, json.loads(done.stdout), done.stderr) == (1, [], b"wherry: no container busybox\n")
 
 
 def test_doctor(tmp_path: Path) -> None:

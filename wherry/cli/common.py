@@ -95,9 +95,9 @@ def age_text(seconds_since_epoch: float) -> str:
     raise AssertionError
 
 
-def parse_size(text: str | None) -> int | None:
+def parse_size(text: str | None, option: str) -> int | None:
     """
-    >>> parse_size("64m")
+    >>> parse_size("64m", "--memory")
     67108864
     """
     from wherry.client.arguments import size_in_bytes
@@ -105,7 +105,7 @@ def parse_size(text: str | None) -> int | None:
     try:
         return None if text is None else size_in_bytes(text)
     except ValueError as error:
-        raise click.BadParameter(str(error)) from None
+        raise click.BadParameter(str(error), param_hint=option) from None
 
 
 def parse_policy(text: str) -> RestartPolicy:
@@ -126,6 +126,8 @@ def formatted(row: Mapping[str, str], form: str) -> str:
 
     >>> formatted({"ID": "1", "Names": "web"}, "{{.Names}}: {{.ID}}")
     'web: 1'
+    >>> formatted({"ID": "1", "Names": "web"}, "{{json .}}")
+    '{"ID": "1", "Names": "web"}'
     """
     import json
 
@@ -133,9 +135,11 @@ def formatted(row: Mapping[str, str], form: str) -> str:
         return json.dumps(row, ensure_ascii=False)
 
     def field(found: re.Match[str]) -> str:
+        if found[1] and not found[2]:
+            return json.dumps(row, ensure_ascii=False)
         if found[2] not in row:
             raise click.BadParameter(f"no field {found[2]!r}; there are {', '.join(row)}", param_hint="--format")
-        return json.dumps(row[found[2]]) if found[1] else row[found[2]]
+        return json.dumps(row[found[2]], ensure_ascii=False) if found[1] else row[found[2]]
 
     return _checked(_FIELD.sub(field, form.removeprefix("table ").replace("\\t", "\t")))
 

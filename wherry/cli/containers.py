@@ -212,7 +212,7 @@ def update_command(client: Client, containers: tuple[str, ...], cpus: float | No
     options = {name: value for name, value in given.items() if value is not None}
     for name in ("memory", "memory_reservation", "memory_swap"):
         if name in options:
-            options[name] = parse_size(options[name])
+            options[name] = parse_size(options[name], f"--{name.replace('_', '-')}")
     if "restart_policy" in options:
         options["restart_policy"] = parse_policy(options["restart_policy"])
     if cpus is not None:

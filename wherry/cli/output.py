@@ -153,11 +153,12 @@ def export_command(client: Client, container: str, output: str | None) -> None:
 @click.argument("names", nargs=-1, required=True)
 @with_client
 def inspect_command(client: Client, names: tuple[str, ...], form: str | None, size: bool, kind: str | None) -> None:
-    """Show all there is to know of containers or images, as the API's JSON."""
+    """Show all there is to know of containers or images, as the API's JSON. What is not there is said at the end."""
     from wherry.api.errors import NotFound
     from wherry.api.json import encode
 
-    found = []
+    found: list[Any] = []
+    unknown: list[str] = []
     for name in names:
         value: Any
         try:
@@ -170,13 +171,18 @@ def inspect_command(client: Client, names: tuple[str, ...], form: str | None, si
                     raise
                 value = client.images.inspect(name)
             except NotFound:
-                fail(NotFound(f"no {kind} {name}" if kind else f"no container and no image {name}"))
+                unknown.append(f"no {kind} {name}" if kind else f"no container and no image {name}")
+                continue
         found.append(json.loads(encode(value)))
     if form is None:
         click.echo(json.dumps(found, indent=4, ensure_ascii=False))
-        return
-    for value in found:
-        click.echo(json.dumps(value, ensure_ascii=False) if form == "json" else picked(value, form))
+    else:
+        for value in found:
+            click.echo(json.dumps(value, ensure_ascii=False) if form == "json" else picked(value, form))
+    for message in unknown:
+        click.echo(f"wherry: {message}", err=True)
+    if unknown:
+        sys.exit(1)
 
 
 @click.command("stats")

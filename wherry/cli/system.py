@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -54,7 +54,13 @@ def moment(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
 
 
 def _time(nanoseconds: Any) -> str:
-    return f"{nanoseconds / 1e9:.6f}" if isinstance(nanoseconds, int) else "-"
+    """RFC 3339 to the nanosecond, in this machine's time zone, as docker's."""
+    if not isinstance(nanoseconds, int):
+        return "-"
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    local = datetime.fromtimestamp(seconds, UTC).astimezone()
+    zone = local.isoformat()[19:]
+    return f"{local:%Y-%m-%dT%H:%M:%S}.{rest:09}{'Z' if zone == '+00:00' else zone}"
 
 
 @click.command("events")
