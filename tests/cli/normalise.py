@@ -88,9 +88,10 @@ def decode_all(text: str) -> Iterator[Any]:
 def ordered(value: Any) -> Any:
     """The value with every list of mounts sorted by where they are mounted."""
     if isinstance(value, list):
-        return [ordered(item) for item in value]
+        items = [ordered(item) for item in value]
+        if all(isinstance(item, dict) and "Destination" in item for item in items):
+            items.sort(key=lambda mount: str(mount["Destination"]))
+        return items
     if isinstance(value, dict):
-        value = {key: ordered(item) for key, item in value.items()}
-        if isinstance(value.get("Mounts"), list):
-            value["Mounts"].sort(key=lambda mount: str(mount.get("Destination")))
+        return {key: ordered(item) for key, item in value.items()}
     return value

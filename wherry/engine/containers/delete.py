@@ -37,14 +37,14 @@ async def delete(containers: Containers, reference: str, *, volumes: bool, force
     if link:
         unlink(containers, reference)
         return
-    if container.being_removed:
-        raise Conflict(f"removal of container {reference} is already in progress")
-    work = containers.spawn(_delete(containers, container, volumes, force), f"removal of {container.short_id}")
+    work = containers.spawn(
+        _delete(containers, container, reference, volumes, force), f"removal of {container.short_id}"
+    )
     await containers.shielded(work)
 
 
-async def _delete(containers: Containers, container: Container, volumes: bool, force: bool) -> None:
-    with _claim(container):
+async def _delete(containers: Containers, container: Container, reference: str, volumes: bool, force: bool) -> None:
+    with _claim(container, reference):
         while True:  # until it is gone: it may be started again after each kill
             async with container.lock:
                 state = container.state
@@ -70,7 +70,7 @@ async def remove_container(containers: Containers, container: Container, *, volu
     Raises ``Conflict`` when it does, or another removal is under way, ``NotFound`` when it is gone, ``ServerError`` when
     its files cannot be removed.
     """
-    with _claim(container):
+    with _claim(container, container.id):
         async with container.lock:
             if container.state.running:
                 raise Conflict(f"cannot remove container {container.id}: it was started again")
@@ -78,9 +78,9 @@ async def remove_container(containers: Containers, container: Container, *, volu
 
 
 @contextmanager
-def _claim(container: Container) -> Iterator[None]:
+def _claim(container: Container, reference: str) -> Iterator[None]:
     if container.being_removed:
-        raise Conflict(f"removal of container {container.id} is already in progress")
+        raise Conflict(f"removal of container {reference} is already in progress")
     container.being_removed = True
     try:
         yield
