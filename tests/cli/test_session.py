@@ -139,7 +139,6 @@ class Session:
         return transcript
 
 
-@pytest.mark.long
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("kind", ["", "network-"])
 def test_session(wherry: Engine, dockerd: Engine, tmp_path: Path, kind: str) -> None:

@@ -23,7 +23,6 @@ def memory(pid: int) -> int:
     raise AssertionError("no Pss")
 
 
-@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_docker_run_into_less(wherry_docker: Docker) -> None:
     engine = wherry_docker.engine

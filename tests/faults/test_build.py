@@ -115,6 +115,15 @@ def test_a_client_that_leaves_while_it_sends_leaves_nothing(crashable: CrashEngi
     eventually(all_gone(crashable), what=f"nothing left: {leavings(crashable)}")
 
 
+def test_clients_that_leave_at_once_leave_nothing(crashable: CrashEngine) -> None:
+    for _ in range(40):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(crashable.socket_path)
+            connection.sendall(b"POST /v1.43/build HTTP/1.1\r\nHost: d\r\nContent-Length: 100000\r\n\r\n")
+    assert crashable.http.get("/_ping").status == 200
+    eventually(all_gone(crashable), what=f"nothing left: {leavings(crashable)}")
+
+
 def test_a_client_that_does_not_read_costs_no_memory_and_loses_nothing(crashable: CrashEngine) -> None:
     megabytes = 40
     line = "x" * 1023

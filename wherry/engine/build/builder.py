@@ -69,7 +69,9 @@ async def _build(
     if options.remote:
         check_context(options.remote)
     images = containers.parts.images
-    context = await in_thread(Context, containers.layout, containers.parts.trash)
+    context = Context(
+        containers.layout, containers.parts.trash
+    )  # no wait: who cancels it there would leave a directory
     job: Build | None = None
     try:
         if options.remote:
