@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
 import sys
 import time
@@ -185,3 +186,21 @@ def filters_from(pairs: Sequence[str]) -> dict[str, list[str]] | None:
             raise click.BadParameter(f"{pair!r} is no filter; write key=value")
         found.setdefault(key, []).append(value)
     return found or None
+
+
+def show_all(names: Sequence[str], inspect: Callable[[str], object]) -> None:
+    """Print what ``inspect`` gives for each name, as the API's JSON, then the error of each name that has none."""
+    from wherry.api.errors import ApiError
+    from wherry.api.json import encode
+
+    found, errors = [], []
+    for name in names:
+        try:
+            found.append(json.loads(encode(inspect(name))))
+        except ApiError as error:
+            errors.append(error)
+    click.echo(json.dumps(found, indent=4, ensure_ascii=False))
+    for failure in errors[:-1]:
+        click.echo(f"wherry: {failure.message}", err=True)
+    if errors:
+        fail(errors[-1])

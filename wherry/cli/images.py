@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wherry.cli.common import age_text, fail, filters_from, size_text, table, with_client
+from wherry.cli.common import age_text, fail, filters_from, show_all, size_text, table, with_client
 
 if TYPE_CHECKING:
     from wherry.api.models.images import ImageSummary
@@ -278,20 +277,7 @@ def image_command() -> None:
 @with_client
 def inspect_command(client: Client, names: tuple[str, ...]) -> None:
     """Show all about images, as the API's JSON."""
-    from wherry.api.errors import ApiError
-    from wherry.api.json import encode
-
-    found, errors = [], []
-    for name in names:
-        try:
-            found.append(json.loads(encode(client.images.inspect(name))))
-        except ApiError as error:
-            errors.append(error)
-    click.echo(json.dumps(found, indent=4, ensure_ascii=False))
-    for failure in errors[:-1]:
-        click.echo(f"wherry: {failure.message}", err=True)
-    if errors:
-        fail(errors[-1])
+    show_all(names, client.images.inspect)
 
 
 @image_command.command("prune")

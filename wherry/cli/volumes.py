@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
-from wherry.cli.common import each, fail, filters_from, pairs_from, size_text, table, with_client
+from wherry.cli.common import each, filters_from, pairs_from, show_all, size_text, table, with_client
 
 if TYPE_CHECKING:
     from wherry.client._sync.client import Client
@@ -76,20 +75,7 @@ def rm_command(client: Client, names: tuple[str, ...], force: bool) -> None:
 @with_client
 def inspect_command(client: Client, names: tuple[str, ...]) -> None:
     """Show all about volumes, as the API's JSON."""
-    from wherry.api.errors import ApiError
-    from wherry.api.json import encode
-
-    found, errors = [], []
-    for name in names:
-        try:
-            found.append(json.loads(encode(client.volumes.inspect(name))))
-        except ApiError as error:
-            errors.append(error)
-    click.echo(json.dumps(found, indent=4, ensure_ascii=False))
-    for failure in errors[:-1]:
-        click.echo(f"wherry: {failure.message}", err=True)
-    if errors:
-        fail(errors[-1])
+    show_all(names, client.volumes.inspect)
 
 
 @volume_command.command("prune")
