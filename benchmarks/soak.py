@@ -1,6 +1,6 @@
 """What an engine has to bear, at full size: its memory must stay, and others must not have to wait.
 
-    python -m benchmarks.soak [--short] [--markdown] [name …]
+    python -m benchmarks.soak [--short] [name …]
 
 Each trial says how far the engine's proportional set size rose above rest at its highest (sampled each 100 ms), and
 how long ``_ping`` took meanwhile (a process of its own asks each 20 ms). The delay with which the machine itself wakes a

@@ -12,6 +12,7 @@ import stat
 import tarfile
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ import zstandard
 
 from tests.support.engines import Engine
 from tests.support.http import PATIENCE, Answer, Headers
+
+DIRECTORY, SYMLINK, SETUID, STICKY = 1 << 31, 1 << 27, 1 << 23, 1 << 20
 
 
 def content(engine: Engine, container: str, path: str) -> bytes:
@@ -31,12 +34,6 @@ def content(engine: Engine, container: str, path: str) -> bytes:
         return extracted.read()
 
 
-DIRECTORY, SYMLINK, SETUID, STICKY = 1 << 31, 1 << 27, 1 << 23, 1 << 20
-
-
-DIRECTORY, SYMLINK, SETUID, STICKY = 1 << 31, 1 << 27, 1 << 23, 1 << 20
-
-
 def path_stat(headers: Headers) -> Any:
     return json.loads(base64.b64decode(headers["x-docker-container-path-stat"], validate=True))
 
@@ -45,9 +42,6 @@ def head(engine: Engine, container: str, path: str) -> Any:
     answer = engine.http.head(f"/containers/{container}/archive", query={"path": path})
     assert answer.status == 200, answer
     return path_stat(answer.headers)
-
-
-DIRECTORY, SYMLINK, SETUID, STICKY = 1 << 31, 1 << 27, 1 << 23, 1 << 20
 
 
 def entry(name: str, **fields: Any) -> tarfile.TarInfo:
@@ -62,9 +56,6 @@ def get(engine: Engine, container: str, path: str) -> dict[str, tarfile.TarInfo]
     assert (answer.status, answer.headers["content-type"]) == (200, "application/x-tar"), answer
     with tarfile.open(fileobj=io.BytesIO(answer.body)) as tar:
         return {entry.name: entry for entry in tar}
-
-
-DIRECTORY, SYMLINK, SETUID, STICKY = 1 << 31, 1 << 27, 1 << 23, 1 << 20
 
 
 def put(engine: Engine, container: str, path: str, archive: bytes, **query: Any) -> Answer:
@@ -354,6 +345,20 @@ def test_ARC11a_a_slow_copy_holds_up_nobody(wherry: Engine) -> None:
         assert wherry.status(container) == "running"
         assert wherry.http.post(f"/containers/{container}/stop?t=0").status == 204
         assert time.monotonic() - started < 5 * PATIENCE
+
+
+def test_ARC11_uploads_of_one_file_at_the_same_time(engine: Engine) -> None:
+    """Each takes the place of what another has just put there; none fails, and one of them is seen whole."""
+    container = engine.create("true")
+
+    def upload(number: int) -> list[int]:
+        archive = tar_of({"same": bytes([number]) * 10_000, "below/same": b""})
+        return [put(engine, container, "/", archive).status for _ in range(10)]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert {status for done in pool.map(upload, range(8)) for status in done} == {200}
+    found = content(engine, container, "/same")
+    assert found in {bytes([number]) * 10_000 for number in range(8)}
 
 
 def test_ARC12_events(engine: Engine) -> None:

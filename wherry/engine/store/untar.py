@@ -10,11 +10,13 @@ run it in a thread. Not all of what follows the archive's end has been read from
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from wherry.engine import inroot
 from wherry.engine.store import removal, tarread
@@ -26,7 +28,10 @@ _METADATA = b".wh..wh."
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _WHITEOUT_DEVICE = os.makedev(0, 0)
 _AHEAD = 1 << 18
+_TRIES = 100
 _LATEST = (1 << 63) - 1  # nanoseconds that a time may have
+
+_T = TypeVar("_T")
 
 
 class UntarError(Exception):
@@ -189,13 +194,18 @@ class _Extraction:
         else:
             raise UntarError(f"unhandled tar header type {kind[0]} of {self.shown(name)}")
 
-    def make(self, name: bytes, parent_fd: int, last: bytes, create: Callable[[], object]) -> object:
-        """Create something that is not a directory, in the place of whatever is there."""
-        try:
-            return create()
-        except FileExistsError:
-            self.make_room(name, parent_fd, last)
-            return create()
+    def make(self, name: bytes, parent_fd: int, last: bytes, create: Callable[[], _T]) -> _T:
+        """Create something that is not a directory, in the place of whatever is there.
+
+        Others may be putting something there at the same time, the container itself or another upload.
+        """
+        for _ in range(_TRIES):
+            try:
+                return create()
+            except FileExistsError:
+                with contextlib.suppress(FileNotFoundError):
+                    self.make_room(name, parent_fd, last)
+        return create()
 
     def make_room(self, name: bytes, parent_fd: int, last: bytes) -> None:
         """Remove what a non-directory is to replace (ARC7)."""
@@ -214,8 +224,7 @@ class _Extraction:
         try:
             fd = os.open(last, _CREATE, mode, dir_fd=parent_fd)
         except FileExistsError:
-            self.make_room(name, parent_fd, last)
-            fd = os.open(last, _CREATE, mode, dir_fd=parent_fd)
+            fd = self.make(name, parent_fd, last, lambda: os.open(last, _CREATE, mode, dir_fd=parent_fd))
         try:
             if entry.sparse is None:
                 if entry.size:
@@ -256,8 +265,9 @@ class _Extraction:
                     shown, base = self.shown(name), self.shown(b"")
                     raise UntarError(f"cannot overwrite non-directory {shown} with directory {base}") from None
                 opaque = self.options.whiteouts and _is_whiteout(present)
-                os.unlink(last, dir_fd=parent_fd)
-                os.mkdir(last, 0o700, dir_fd=parent_fd)
+                with contextlib.suppress(FileNotFoundError, FileExistsError):  # another upload's doing
+                    os.unlink(last, dir_fd=parent_fd)
+                    os.mkdir(last, 0o700, dir_fd=parent_fd)
         fd = os.open(last, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
         try:
             self.set_attributes(fd, entry)
