@@ -95,6 +95,8 @@ class ApartEngine(Engine):
         return sorted(names)
 
     def end(self) -> None:
+        for frozen in Path("/sys/fs/cgroup/freezer").glob(f"wherry-{self.layout.tag}/*/freezer.state"):
+            frozen.write_text("THAWED")  # what is frozen by cgroup v1 cannot be killed
         try:
             os.kill(self.first, signal.SIGKILL)  # and with it all that runs in its pid namespace
             self.process.wait(10)

@@ -41,7 +41,7 @@ INTENDED = [
     # operations, text of the message, rule
     ("ContainerCreate", r"invalid mode: |invalid volume specification: ", "CRE21"),
     ("ContainerList", r"invalid (publish|expose|filter)|[Pp]ort|proto|range|should not contain ':'", "LST7"),
-    ("ContainerStart|ContainerRestart", r"", "STA3, CRE16: what only the runtime, the log driver or a port can refuse"),
+    ("ContainerStart|ContainerRestart", r"OCI runtime|crun|unable to find user", "STA3, CRE16: what is found only then"),
     ("ContainerStop|ContainerRestart", r"cannot (stop|restart) container", "STP3"),
     ("ContainerUnpause", r"is not paused", "PAU1"),
     ("ContainerDelete", r"Conflict, cannot remove the default link name of the container", "DEL5"),
@@ -50,12 +50,13 @@ INTENDED = [
     ("ContainerUpdate", r"Cannot update container|is marked for removal", "UPD1, UPD3"),
     ("ContainerArchive(Info)?|PutContainerArchive",
      r"not a directory|read-only|unexpected EOF|outside|cannot overwrite|archive", "ARC3 to ARC8"),
-    ("ExecResize|ContainerResize", r"", "RES1"),
+    ("ExecResize|ContainerResize", r"not running|no tty", "RES1"),
     ("ExecStart", r"OCI runtime exec failed", "EXE2"),
     ("ExecStart", r"unable to find user", "STA3, of a detached exec"),
     ("NetworkDisconnect", r"is not connected to (the )?network", "as moby"),
     ("ImageBuild", r"Cannot locate specified Dockerfile|Error processing tar file|dockerfile", "as moby"),
     ("ImageCreate", r"archive/tar|unexpected EOF|invalid|not a tar|is outside of|cannot replace the directory", "ARC6, ARC7"),
+    ("ImageCreate", r"^/.*: (no such file|not a directory|file name too long)", "ARC6: the tree cannot hold it"),
     ("Image(Create|Push|Search)|SystemAuth|DistributionInspect", r"name resolution|lookup|dial|connect|reachable", "no network"),
 ]  # fmt: skip
 
