@@ -22,7 +22,7 @@ def test_what_is_not_there_yet_says_so(wherry: Engine, target: str) -> None:
     assert len(answer.message) > 30, "one sentence that says what works"
 
 
-@pytest.mark.parametrize("source", ["\u0080x", "ftp://a/b", "http://a:port/b"])
+@pytest.mark.parametrize("source", ["\u0080x", "ftp://a/b", "http://a:port/b", "a\0b", "a b/c"])
 def test_an_import_from_what_is_no_url_is_a_bad_request(wherry: Engine, source: str) -> None:
     answer = wherry.http.post("/images/create", query={"fromSrc": source})
     assert (answer.status, answer.message.startswith("invalid URL to import from: ")) == (400, True)

@@ -72,6 +72,8 @@ def _split(url: str) -> SplitResult:
         parts = urlsplit(url)
         _ = parts.port
         (parts.hostname or "").encode("idna")
+        if not parts.netloc.isprintable() or " " in parts.netloc:
+            raise ValueError
     except ValueError:  # a UnicodeError is one
         raise RegistryError(f"the registry gave an invalid URL: {url[:200]!r}") from None
     if parts.scheme not in _PORTS or not parts.hostname:
