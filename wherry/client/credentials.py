@@ -1,5 +1,5 @@
-"""Credentials for registries, from where the docker command keeps them: its configuration, read and never written, and the
-credential helpers that this names. Nothing is kept here.
+"""Credentials for registries, from where the docker command keeps them: its configuration, and the credential helpers that
+this names. Nothing is kept here; ``logins`` writes there.
 
 For a registry counts, in this order: ``DOCKER_AUTH_CONFIG`` (a configuration's text), its helper of ``credHelpers``, the
 ``credsStore``, and ``auths``. Everything here may block.
@@ -32,7 +32,7 @@ HUB = "https://index.docker.io/v1/"
 _HELPER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
 _LONGEST = 1 << 20
 _ABSENT = "credentials not found"
-_TOKEN = "<token>"
+TOKEN = "<token>"
 """The user name of a secret that is an identity token."""
 
 
@@ -43,13 +43,23 @@ def credentials_for(registry: str, env: Mapping[str, str] | None = None) -> Auth
     than ``HELPER_DEADLINE``.
     """
     env = os.environ if env is None else env
-    key = HUB if registry in ("docker.io", "index.docker.io", "registry-1.docker.io") else registry
+    key = credentials_key(registry)
     for where, config in _configurations(env):
-        helper = _helper(config, key)
+        helper = helper_for(config, key)
         found = _ask(helper, key, where) if helper else _stored(config, key, where)
         if found is not None:
             return found
     return None
+
+
+def credentials_key(registry: str) -> str:
+    """The name of a registry among credentials: its host and port, or ``HUB``.
+
+    >>> credentials_key("docker.io"), credentials_key("https://reg.example:5000/v2/")
+    ('https://index.docker.io/v1/', 'reg.example:5000')
+    """
+    host = host_of(registry)
+    return HUB if host in ("docker.io", "index.docker.io", "registry-1.docker.io") else host
 
 
 def all_credentials(env: Mapping[str, str] | None = None) -> dict[str, AuthConfig]:
@@ -64,13 +74,13 @@ def all_credentials(env: Mapping[str, str] | None = None) -> dict[str, AuthConfi
         keys = dict.fromkeys(_section(config, "auths"))
         if store := _text(config, "credsStore"):
             try:
-                keys |= dict.fromkeys(_decoded(_run(store, "list", "", where), f"docker-credential-{store} list"))
+                keys |= dict.fromkeys(_decoded(run_helper(store, "list", "", where), f"docker-credential-{store} list"))
             except CredentialsError as error:
                 log.warning("%s", error)
                 continue
         keys |= dict.fromkeys(_section(config, "credHelpers"))
         for key in keys:
-            helper = _helper(config, key)
+            helper = helper_for(config, key)
             try:
                 one = _ask(helper, key, where) if helper else _stored(config, key, where)
             except CredentialsError as error:
@@ -87,17 +97,27 @@ def _configurations(env: Mapping[str, str]) -> list[tuple[str, dict[str, Any]]]:
     text = env.get("DOCKER_AUTH_CONFIG")
     if text:
         found.append(("DOCKER_AUTH_CONFIG", _decoded(text.encode(), "DOCKER_AUTH_CONFIG")))
-    path = os.path.join(docker_config(env), "config.json")
+    path = configuration_file(env)
+    if (config := read_configuration(path)) is not None:
+        found.append((path, config))
+    return found
+
+
+def configuration_file(env: Mapping[str, str]) -> str:
+    """The path of the docker configuration, whether it is there or not."""
+    return os.path.join(docker_config(env), "config.json")
+
+
+def read_configuration(path: str) -> dict[str, Any] | None:
+    """What the docker configuration at ``path`` says; None where there is none, or an empty one. Raises ``CredentialsError``."""
     try:
         with open(path, "rb") as file:
             data = file.read(_LONGEST)
     except (FileNotFoundError, NotADirectoryError):
-        return found
+        return None
     except OSError as error:
         raise CredentialsError(f"cannot read {path}: {error.strerror}") from None
-    if data.strip():
-        found.append((path, _decoded(data, path)))
-    return found
+    return _decoded(data, path) if data.strip() else None
 
 
 def _decoded(data: bytes, what: str) -> dict[str, Any]:
@@ -127,7 +147,7 @@ def _stored(config: Mapping[str, Any], key: str, where: str) -> AuthConfig | Non
     auths = _section(config, "auths")
     entry = auths.get(key)
     if entry is None:  # people and old versions write an address with a scheme and a path
-        entry = next((auths[name] for name in auths if _host(name) == _host(key)), None)
+        entry = next((auths[name] for name in auths if host_of(name) == host_of(key)), None)
     if not isinstance(entry, dict):
         return None
     username, password = _text(entry, "username"), _text(entry, "password")
@@ -142,7 +162,8 @@ def _stored(config: Mapping[str, Any], key: str, where: str) -> AuthConfig | Non
     return _auth(key, username, password, _text(entry, "identitytoken"), _text(entry, "registrytoken"))
 
 
-def _host(name: str) -> str:
+def host_of(name: str) -> str:
+    """The host and port of a registry's name among credentials, which may have a scheme and a path."""
     return name.removeprefix("https://").removeprefix("http://").partition("/")[0]
 
 
@@ -162,24 +183,27 @@ def _auth(key: str, username: str, password: str, identity_token: str, registry_
 # kept by a helper
 
 
-def _helper(config: Mapping[str, Any], key: str) -> str:
+def helper_for(config: Mapping[str, Any], key: str) -> str:
     """The name of the helper that a registry's credentials are with; empty for none."""
     return _text(_section(config, "credHelpers"), key) or _text(config, "credsStore")
 
 
 def _ask(helper: str, key: str, where: str) -> AuthConfig | None:
-    data = _run(helper, "get", key, where)
+    data = run_helper(helper, "get", key, where)
     if not data:
         return None
     answer = _decoded(data, f"the answer of docker-credential-{helper} for {key}")
     username, secret = _text(answer, "Username"), _text(answer, "Secret")
-    if username == _TOKEN:
+    if username == TOKEN:
         return _auth(key, "", "", secret)
     return _auth(key, username, secret, "")
 
 
-def _run(helper: str, action: str, sent: str, where: str) -> bytes:
-    """What a helper says; nothing where it knows no such registry. Raises ``CredentialsError``."""
+def run_helper(helper: str, action: str, sent: str, where: str, *, about: str = "") -> bytes:
+    """What a helper says to an action (get, store, erase, list); nothing where it knows no such registry.
+
+    ``where`` names it, ``about`` is the registry where ``sent`` is more than that. Raises ``CredentialsError``.
+    """
     program = f"docker-credential-{helper}"
     named = f"the credential helper {program}, named by {where}"
     if not _HELPER.fullmatch(helper):
@@ -210,5 +234,5 @@ def _run(helper: str, action: str, sent: str, where: str) -> bytes:
     if said.startswith(_ABSENT):
         return b""
     raise CredentialsError(
-        f"{named}, failed for {sent or 'its list'}: {said[:300] or f'exit code {process.returncode}'}"
+        f"{named}, failed for {about or sent or 'its list'}: {said[:300] or f'exit code {process.returncode}'}"
     )
