@@ -9,7 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cli.test_wherry_cli import Wherry
+from tests.conformance.test_images import remove_others
 from tests.support.engines import Engine
+from tests.support.images import tar
 
 
 @pytest.fixture
@@ -65,6 +67,54 @@ def test_what_uses_space(cli: Wherry) -> None:
     assert ["used", "5kB", "1"] in verbose
     assert ["unused", "0B", "0"] in verbose
     assert [word[0] for word in verbose if word[1:] == ["SIZE", "STATE"]] == ["CONTAINER"]
+
+
+@pytest.fixture
+def full(cli: Wherry, wherry: Engine) -> Iterator[None]:
+    """One of each kind that nothing uses, and of most one that has a label."""
+    cli.ok("run", "--name", "ended", "-v", "/anonymous", "busybox", "true")
+    cli.ok("run", "--name", "ended-too", "-l", "keep", "busybox", "true")
+    cli.ok("run", "-d", "--name", "runs", "busybox", "sleep", "1000")
+    cli.ok("network", "create", "idle")
+    cli.ok("volume", "create", "named")
+    cli.ok("import", "-", input=tar([("file", b"content")]))
+    cli.ok("import", "-", "spare:1", input=tar([("file", b"other content")]))
+    yield
+    wherry.remove_all()
+    remove_others(wherry)
+
+
+def kinds(said: str) -> list[str]:
+    return sorted({" ".join(line.split()[:-1]) for line in said.splitlines()})
+
+
+def test_prune_removes_what_nothing_uses(cli: Wherry, full: None) -> None:
+    said = cli.ok("system", "prune", "--force", "--filter", "label!=keep")
+    assert kinds(said) == ["deleted container", "deleted image", "deleted network"]
+    assert cli.ok("ps", "-a", "--format", "{{.Names}}").split() == ["runs", "ended-too"]
+    assert len(cli.ok("volume", "ls", "-q").split()) == 2
+    done = cli("system", "prune", "--force", "--volumes", "--all")
+    assert kinds(done.stdout.decode()) == ["deleted container", "deleted image", "deleted volume", "untagged"]
+    assert b" are free again\n" in done.stderr
+    assert cli.ok("ps", "-a", "--format", "{{.Names}}") == "runs\n"
+    assert cli.ok("volume", "ls", "-q") == "named\n"
+    assert cli("image", "inspect", "busybox").returncode == 0
+
+
+def test_prune_asks_first(cli: Wherry, full: None) -> None:
+    before = cli.ok("ps", "-aq"), cli.ok("images", "-q"), cli.ok("network", "ls", "-q")
+    for input in (b"", b"n\n", b"\n"):
+        done = cli("system", "prune", input=input)
+        assert (done.returncode, done.stdout) == (1, b""), done
+        assert b"all containers that do not run" in done.stderr
+        assert b"volumes" not in done.stderr
+    done = cli("system", "prune", "--volumes", "--filter", "until=24h", "--force")
+    assert (done.returncode, b"--filter until does not go with --volumes" in done.stderr) == (2, True)
+    assert (cli.ok("ps", "-aq"), cli.ok("images", "-q"), cli.ok("network", "ls", "-q")) == before
+    done = cli("system", "prune", "--volumes", "--filter", "label!=keep", input=b"y\n")
+    assert kinds(done.stdout.decode()) == [*("deleted container", "deleted image", "deleted network", "deleted volume")]
+    assert b"all anonymous volumes" in done.stderr
+    assert b"as far as it fits label!=keep" in done.stderr
 
 
 def test_info_and_events(cli: Wherry) -> None:

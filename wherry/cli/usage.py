@@ -1,4 +1,4 @@
-"""What uses space: ``wherry system df``."""
+"""What uses space, and what nothing needs: ``wherry system``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from wherry.cli.common import size_text, table, with_client
+from wherry.cli.common import filters_from, size_text, table, with_client
 from wherry.cli.system import events_command, info_command
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.group("system")
 def system_command() -> None:
-    """What uses space, and more of the engine."""
+    """What uses space, remove what nothing uses, and more of the engine."""
 
 
 @system_command.command("df")
@@ -97,6 +97,60 @@ def summary(usage: SystemDataUsageResponse) -> list[tuple[str, str, str, str, st
     ]
     return [
         (name, str(total), str(active), size_text(size), size_text(free)) for name, total, active, size, free in rows
+    ]
+
+
+@system_command.command("prune")
+@click.option(
+    "-a", "--all", "everything", is_flag=True, help="All images that no container uses, not only nameless ones."
+)
+@click.option("--volumes", is_flag=True, help="Anonymous volumes that no container uses, too.")
+@click.option("--filter", "filters", multiple=True, metavar="KEY=VALUE", help="until, label or label!.")
+@click.option("-f", "--force", is_flag=True, help="Do not ask.")
+@with_client
+def prune_command(client: Client, everything: bool, volumes: bool, filters: tuple[str, ...], force: bool) -> None:
+    """Remove what nothing uses: containers that do not run, networks, images, what builds keep; asks first."""
+    chosen = filters_from(filters) or {}
+    if volumes and "until" in chosen:
+        raise click.UsageError("volumes have no age: --filter until does not go with --volumes")
+    if not force:
+        click.echo("This removes, for good:", err=True)
+        for line in doomed(everything, volumes):
+            click.echo(f"  - {line}", err=True)
+        if filters:
+            click.echo(f"as far as it fits {', '.join(filters)}", err=True)
+        click.confirm("Go on?", abort=True, err=True)
+    free = 0
+    containers = client.containers.prune(filters=chosen or None)
+    for id in containers.containers_deleted or []:
+        click.echo(f"deleted container {id}")
+    for name in client.networks.prune(filters=chosen or None).networks_deleted or []:
+        click.echo(f"deleted network {name}")
+    if volumes:
+        pruned = client.volumes.prune(filters=chosen or None)
+        for name in pruned.volumes_deleted or []:
+            click.echo(f"deleted volume {name}")
+        free += pruned.space_reclaimed
+    images = client.images.prune(filters=chosen | {"dangling": ["false"]} if everything else chosen or None)
+    for item in images.images_deleted or []:
+        click.echo(f"untagged {item.untagged}" if item.untagged else f"deleted image {item.deleted}")
+    free += containers.space_reclaimed + images.space_reclaimed
+    if not chosen.keys() - {"until"}:  # what builds keep has no labels
+        caches = client.images.build_prune(all=everything or None, filters=chosen or None)
+        for id in caches.caches_deleted or []:
+            click.echo(f"deleted build cache {id}")
+        free += caches.space_reclaimed
+    click.echo(f"{size_text(free)} are free again", err=True)
+
+
+def doomed(everything: bool, volumes: bool) -> list[str]:
+    """What ``system prune`` removes, for people to agree to."""
+    return [
+        "all containers that do not run",
+        "all networks that no container uses",
+        *(["all anonymous volumes that no container uses"] if volumes else []),
+        f"all images {'' if everything else 'without a name '}that no container uses",
+        "what builds keep beside their images",
     ]
 
 
