@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -19,7 +18,6 @@ from scripts.make_images import busybox_archive
 from tests.support.builds import context
 from tests.support.engines import Engine, end_process, scratch_root, wherry_command
 from tests.support.http import TIMEOUT, eventually
-from tests.support.terminal import Terminal
 
 PROGRAM = [sys.executable, "-m", "wherry.cli"]
 IDLE = ("sh", "-c", "trap 'exit 0' TERM; echo ready; while :; do sleep 3600 & wait $!; done")
@@ -216,79 +214,17 @@ def test_images(cli: Wherry, tmp_path: Path) -> None:
     cli.ok("rmi", "other:v1")
 
 
-def test_terminal(cli: Wherry) -> None:
-    with Terminal([*cli.command, "run", "--rm", "-it", "busybox"], os.environ, 31, 71) as terminal:
-        terminal.expect(b"/ # ")
-        terminal.send(b"echo $((6 * 7)); stty size\r")
-        terminal.expect(b"\r\n42\r\n")
-        terminal.send(b"exit 5\r")
-        assert terminal.wait() == 5
-
-
-def test_what_was_typed_before_the_start_reaches_the_shell(cli: Wherry) -> None:
-    with Terminal([*cli.command, "run", "--rm", "-it", "busybox"], os.environ) as terminal:
-        terminal.send(b"echo $((6 * 7)); exit 5\r")  # the client has not even been imported yet
-        terminal.expect(b"\r\n42\r\n")
-        assert terminal.wait() == 5
-
-
-def test_a_terminal_s_input_comes_from_a_terminal(cli: Wherry) -> None:
-    cli.ok("run", "-dt", "--name", "screen", "busybox", *IDLE)
-    for arguments in (("run", "-it", "busybox"), ("exec", "-it", "screen", "sh"), ("attach", "screen")):
-        done = cli(*arguments)
-        assert (done.returncode, done.stderr) == (1, b"wherry: the input device is not a TTY\n"), done
-    assert len(cli.ok("ps", "-aq").split()) == 1
-    cli.ok("rm", "-f", "screen")
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_the_client_while_it_streams(cli: Wherry, number: signal.Signals) -> None:
-    with Terminal([*cli.command, "run", "--rm", "-it", "busybox"], os.environ) as terminal:
-        terminal.expect(b"/ # ")
-        terminal.process.send_signal(number)
-        assert terminal.wait() == 128 + number
-        assert terminal.echoes, "the terminal is put back"
-    id = cli.ok("ps", "-q").strip()
-    deaf = [*cli.command, "exec", id, "sh", "-c", "echo ready; sleep 1000"]
-    with subprocess.Popen(deaf, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"ready\n"
-        process.send_signal(number)
-        assert process.wait(20) == 128 + number
-    cli.ok("rm", "-f", id)
-
-
-def test_signals_go_to_the_container_that_runs_without_a_terminal(cli: Wherry) -> None:
-    def run(*options: str, script: str) -> subprocess.Popen[bytes]:
-        command = [*cli.command, "run", "--rm", "--name", "told", *options, "busybox", "sh", "-c", script]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE)
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"ready\n"
-        return process
-
-    for number, name in ((signal.SIGINT, "INT"), (signal.SIGTERM, "TERM")):
-        heard = f"trap 'echo heard; exit 9' {name}; echo ready; while :; do sleep 3600 & wait $!; done"
-        with run(script=heard) as process:
-            process.send_signal(number)
-            assert process.wait(20) == 9
-            assert process.stdout is not None
-            assert process.stdout.read() == b"heard\n"
-
-    counts = "trap 'echo heard' TERM; echo ready; while :; do sleep 3600 & wait $!; done"
-    with run(script=counts) as process:  # the third ends a client whose container does not end
-        for _ in range(2):
-            process.send_signal(signal.SIGTERM)
-            assert process.stdout is not None
-            assert process.stdout.readline() == b"heard\n"
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 143
-    cli.ok("rm", "-f", "told")
-    for option, number in (("--no-sig-proxy", signal.SIGTERM), ("--sig-proxy", signal.SIGHUP)):
-        with run(option, script=counts) as process:
-            process.send_signal(number)
-            assert process.wait(20) == 128 + number
-        assert cli.ok("ps", "--format", "{{.Names}}") == "told\n"
-        cli.ok("rm", "-f", "told")
+def test_a_command_brings_no_module_that_it_does_not_need(cli: Wherry) -> None:
+    costly = "asyncio bz2 csv ctypes json lzma shutil ssl subprocess tarfile tempfile urllib.parse wherry.engine wherry.embed"
+    code = (
+        "import sys, wherry.cli\nsys.argv[1:] = sys.argv[2:]\ntry: wherry.cli.main()\n"
+        f"except SystemExit: print(*sorted(set(sys.modules) & set({costly!r}.split())), file=sys.stderr)"
+    )
+    id = cli.ok("run", "-d", "busybox", "sleep", "1000").strip()
+    for arguments in (("--version",), ("ps",), ("stop", "-t", "0", id), ("rm", id), ("run", "--rm", "busybox", "true")):
+        command = [sys.executable, "-c", code, *cli.command[2:], *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr.split()) == (0, []), arguments
 
 
 def test_without_an_engine(tmp_path: Path) -> None:

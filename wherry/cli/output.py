@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -58,7 +57,12 @@ def moment(text: str | None, option: str) -> str | None:
 @click.command("attach")
 @click.option("--no-stdin", is_flag=True, help="Feed it nothing.")
 @click.option("--detach-keys", metavar="KEYS", help="What leaves it running; ctrl-p,ctrl-q if not given.")
-@click.option("--sig-proxy/--no-sig-proxy", default=True, help="Hand on SIGINT and SIGTERM.", show_default=True)
+@click.option(
+    "--sig-proxy/--no-sig-proxy",
+    default=True,
+    help="Hand on the signals it gets, without a terminal.",
+    show_default=True,
+)
 @click.argument("container")
 @with_client
 def attach_command(client: Client, container: str, no_stdin: bool, detach_keys: str | None, sig_proxy: bool) -> None:
@@ -70,7 +74,6 @@ def attach_command(client: Client, container: str, no_stdin: bool, detach_keys: 
         fail(ValueError(f"{container} does not run: start it with wherry start -a {container}"))
     need_terminal(stdin=not no_stdin, tty=found.config.tty)
     stdin = found.config.open_stdin and not no_stdin
-    terminal = found.config.tty and stdin and sys.stdin.isatty()
 
     def forward(name: str) -> None:
         client.containers.kill(found.id, signal=name)
@@ -79,7 +82,7 @@ def attach_command(client: Client, container: str, no_stdin: bool, detach_keys: 
         client.containers.begin_wait(found.id) as waiting,
         client.containers.attach(found.id, stdin=stdin, detach_keys=detach_keys) as channel,
     ):
-        tie(channel, stdin=stdin, terminal=terminal, forward=forward if sig_proxy and not found.config.tty else None)
+        tie(channel, stdin=stdin, tty=found.config.tty, forward=forward if sig_proxy else None)
         if client.containers.list(filters={"id": [found.id]}):
             return  # detached, or it has closed its output
         sys.exit(waiting.result().status_code)
@@ -154,6 +157,8 @@ def export_command(client: Client, container: str, output: str | None) -> None:
 @with_client
 def inspect_command(client: Client, names: tuple[str, ...], form: str | None, size: bool, kind: str | None) -> None:
     """Show all there is to know of containers or images, as the API's JSON. What is not there is said at the end."""
+    import json
+
     from wherry.api.errors import NotFound
     from wherry.api.json import encode
 

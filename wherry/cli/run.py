@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from wherry.cli.common import fail, pairs_from, parse_policy, parse_size, with_client
+from wherry.cli.mounts import mount_from, volumes_from
 
 if TYPE_CHECKING:
     from wherry.client._sync.client import Client
@@ -40,13 +41,6 @@ def ports_from(published: tuple[str, ...]) -> dict[str | int, Any]:
     return ports
 
 
-def volumes_from(volumes: tuple[str, ...]) -> tuple[list[str], dict[str, Any] | None]:
-    """``-v`` options as binds, and the paths of anonymous volumes."""
-    binds = [volume for volume in volumes if ":" in volume]
-    anonymous: dict[str, Any] = {volume: {} for volume in volumes if ":" not in volume}
-    return binds, anonymous or None
-
-
 def settings(command: F) -> F:
     """The options that ``run`` and ``create`` have."""
     for option in reversed(SETTINGS):
@@ -70,6 +64,9 @@ SETTINGS = (
     click.option("-e", "--env", multiple=True, metavar="KEY=VALUE", help="Without a value: this process's own."),
     click.option("--env-file", "env_files", multiple=True, type=click.Path(exists=True, dir_okay=False)),
     click.option("-v", "--volume", "volumes", multiple=True, metavar="SOURCE:TARGET[:ro]"),
+    click.option(
+        "--mount", "mounts", multiple=True, metavar="type=…,source=…,target=…,…", help="A bind, volume or tmpfs."
+    ),
     click.option("--volumes-from", multiple=True, metavar="CONTAINER[:ro]"),
     click.option("--tmpfs", multiple=True, metavar="TARGET[:OPTIONS]"),
     click.option("-p", "--publish", multiple=True, metavar="[[IP:]PORT:]PORT"),
@@ -109,7 +106,7 @@ SETTINGS = (
 @click.command("run", context_settings=PASS_ON)
 @click.option("-d", "--detach", is_flag=True, help="Leave it running and print its id.")
 @click.option(
-    "--sig-proxy/--no-sig-proxy", default=True, help="Hand on SIGINT and SIGTERM, without -t.", show_default=True
+    "--sig-proxy/--no-sig-proxy", default=True, help="Hand on the signals it gets, without -t.", show_default=True
 )
 @settings
 @click.argument("image")
@@ -196,15 +193,14 @@ def run_attached(client: Client, id: str, *, stdin: bool, tty: bool, remove: boo
     def forward(name: str) -> None:
         client.containers.kill(id, signal=name)
 
-    terminal = tty and stdin and sys.stdin.isatty()
     condition = "removed" if remove else "next-exit"
     with (
         client.containers.attach(id, stdin=stdin) as channel,
         client.containers.begin_wait(id, condition=condition) as waiting,
     ):
         client.containers.start(id)
-        tie(channel, stdin=stdin, terminal=terminal, forward=forward if sig_proxy and not tty else None)
-        if terminal and client.containers.list(filters={"id": [id]}):
+        raw = tie(channel, stdin=stdin, tty=tty, forward=forward if sig_proxy else None)
+        if raw and client.containers.list(filters={"id": [id]}):
             return 0  # detached
         return waiting.result().status_code
 
@@ -268,6 +264,7 @@ def options_from(given: dict[str, Any]) -> dict[str, Any]:
     options = {
         "env": env_from(given),
         "binds": binds,
+        "mounts": [mount_from(text) for text in given["mounts"]],
         "volumes_from": list(given["volumes_from"]),
         "tmpfs": {target: rest for target, _, rest in (text.partition(":") for text in given["tmpfs"])},
         "ports": ports_from(given["publish"]),
@@ -334,7 +331,6 @@ def exec_command(client: Client, container: str, command: tuple[str, ...], **giv
     if given["detach"]:
         client.exec.start_detached(created.id, tty=given["tty"])
         return
-    terminal = given["tty"] and given["interactive"] and sys.stdin.isatty()
     with client.exec.start(created.id, tty=given["tty"]) as channel:
-        tie(channel, stdin=given["interactive"], terminal=terminal)
+        tie(channel, stdin=given["interactive"], tty=given["tty"])
     sys.exit(client.exec.inspect(created.id).exit_code or 0)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sys
 import termios
 import threading
 import tty
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, NoReturn
 
 from wherry.api.errors import WherryError
@@ -21,8 +20,20 @@ if TYPE_CHECKING:
 
 STDERR = 2
 
-# So many signals in a row end the client though the container takes them and lives on, as docker's.
+# So many SIGINT and SIGTERM end the client though the container takes them and lives on, as docker's.
 PATIENCE = 3
+
+_NAMED = frozenset(signal.Signals)
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+# Not handed on: what cannot be caught; faults, from whose handlers there is no way back; and what the kernel tells this
+# process alone, of its children, its pipes and its terminal. (docker hands on SIGWINCH too, and a web server that takes it
+# for a request to end does so when a window is resized.)
+_OWN = {
+    *(signal.SIGKILL, signal.SIGSTOP),
+    *(signal.SIGILL, signal.SIGTRAP, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV, signal.SIGSYS),
+    *(signal.SIGCHLD, signal.SIGPIPE, signal.SIGURG, signal.SIGTTIN, signal.SIGTTOU, signal.SIGWINCH),
+}
 
 
 def need_terminal(*, stdin: bool, tty: bool) -> None:
@@ -43,22 +54,23 @@ def raw_terminal() -> Iterator[None]:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
 
 
-def tie(channel: Channel, *, stdin: bool, terminal: bool, forward: Callable[[str], None] | None = None) -> None:
+def tie(channel: Channel, *, stdin: bool, tty: bool, forward: Callable[[str], None] | None = None) -> bool:
     """Copy stdin to the channel and its output to stdout and stderr, until the channel ends.
 
-    With ``terminal`` keys go over raw and the size follows; else ``forward`` is called with the name of a SIGINT or SIGTERM.
-    Any other way SIGINT, SIGTERM and SIGHUP end the client with 128 and their number.
+    With ``tty``, a terminal at the other end, this one's size follows, and its keys go over raw: the result is True where
+    they do, and the detach keys may have ended it. Without, ``forward`` is called with each signal, by name or number.
+    Where signals are not handed on, SIGINT, SIGTERM and SIGHUP end the client with 128 and their number.
     """
-    _heed_signals(None if terminal else forward)
+    _heed_signals(None if tty else forward)
     if stdin:
         threading.Thread(target=_feed, args=(channel,), daemon=True).start()
-    if terminal:
-        with raw_terminal():
-            signal.signal(signal.SIGWINCH, lambda *_: _in_thread(lambda: _fit(channel)))
-            _in_thread(lambda: _fit(channel))
-            _copy_out(channel)
-        return
-    _copy_out(channel)
+    if tty and sys.stdout.isatty():
+        signal.signal(signal.SIGWINCH, lambda *_: _in_thread(lambda: _fit(channel)))
+        _in_thread(lambda: _fit(channel))
+    raw = tty and stdin and sys.stdin.isatty()
+    with raw_terminal() if raw else nullcontext():
+        _copy_out(channel)
+    return raw
 
 
 def _heed_signals(forward: Callable[[str], None] | None) -> None:
@@ -69,15 +81,16 @@ def _heed_signals(forward: Callable[[str], None] | None) -> None:
 
     def hand_on(number: int, _: object) -> None:
         nonlocal left
-        left -= 1
+        if number in (signal.SIGINT, signal.SIGTERM):
+            left -= 1
         if forward is None or not left:
             sys.exit(128 + number)
-        name = signal.Signals(number).name
+        name = signal.Signals(number).name if number in _NAMED else str(number)  # most of the real-time ones have none
         _in_thread(lambda: forward(name))
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in _ENDING if forward is None else signal.valid_signals() - _OWN:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup's, or a shell's for what it runs in the background
-            signal.signal(number, end if forward is None or number == signal.SIGHUP else hand_on)
+            signal.signal(number, end if forward is None else hand_on)
 
 
 def _feed(channel: Channel) -> None:
@@ -98,7 +111,7 @@ def _copy_out(channel: Channel) -> None:
 
 
 def _fit(channel: Channel) -> None:
-    columns, rows = shutil.get_terminal_size()
+    columns, rows = os.get_terminal_size(sys.stdout.fileno())
     channel.resize(rows, columns)
 
 
