@@ -49,6 +49,7 @@ make_venv() {
   if [ "$(cat "$stamp" 2>/dev/null)" = "$want" ] && [ -x .venv/bin/wherry ]; then return 0; fi
   say "installing the Python part into .venv${extras:+ (with $extras)}"
   if .venv/bin/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat -e ".${extras:+[$extras]}"; then
+    .venv/bin/python -m compileall -q wherry || true # where Python is told to write no byte code, a command takes twice as long
     printf '%s' "$want" >"$stamp"
   else
     could_not "install the Python part into .venv"

@@ -62,8 +62,6 @@ def decode_query(query_type: type[Q], raw: str) -> Q:
 
 def encode_query(query: Query) -> str:
     """The query string of a struct, without the ``?``; fields that are None are left out."""
-    from urllib.parse import quote
-
     parts: list[str] = []
     for name, wire in zip(query.__struct_fields__, query.__struct_encode_fields__, strict=True):
         value = getattr(query, name)
@@ -77,12 +75,21 @@ def encode_query(query: Query) -> str:
             parts.append(f"{wire}={value}")
         elif isinstance(value, dict):
             if value:
-                parts.append(f"{wire}={quote(encode_filters(value), safe='')}")
+                parts.append(f"{wire}={escaped(encode_filters(value))}")
         elif isinstance(value, list):
-            parts.extend(f"{wire}={quote(item, safe='')}" for item in value)
+            parts.extend(f"{wire}={escaped(item)}" for item in value)
         else:
-            parts.append(f"{wire}={quote(str(value), safe='')}")
+            parts.append(f"{wire}={escaped(str(value))}")
     return "&".join(parts)
+
+
+def escaped(text: str, safe: str = "") -> str:
+    """A text as a part of a URL, with letters, digits, ``_.-~`` and what is ``safe`` as they are."""
+    if text.isascii() and text.isalnum():
+        return text
+    from urllib.parse import quote
+
+    return quote(text, safe=safe)
 
 
 def parse_bool(text: str) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
-import json
+import gc
 import re
 import sys
 import time
@@ -34,6 +35,8 @@ def with_client(command: F) -> F:
     @click.pass_context
     @functools.wraps(command)
     def call(ctx: click.Context, *arguments: Any, **options: Any) -> Any:
+        gc.set_threshold(20_000)  # hardly anything that a command makes is garbage, least of all what it imports,
+        atexit.register(gc.freeze)  # nor is it looked for at the end
         from wherry.api.errors import WherryError
 
         try:
@@ -190,6 +193,8 @@ def filters_from(pairs: Sequence[str]) -> dict[str, list[str]] | None:
 
 def show_all(names: Sequence[str], inspect: Callable[[str], object]) -> None:
     """Print what ``inspect`` gives for each name, as the API's JSON, then the error of each name that has none."""
+    import json
+
     from wherry.api.errors import ApiError
     from wherry.api.json import encode
 

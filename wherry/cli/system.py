@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -32,6 +31,8 @@ def version_command(client: Client) -> None:
 @with_client
 def info_command(client: Client) -> None:
     """What the engine says of itself, as the API's JSON."""
+    import json
+
     from wherry.api.json import encode
 
     click.echo(json.dumps(json.loads(encode(client.system.info())), indent=4, ensure_ascii=False))

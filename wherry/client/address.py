@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
-from urllib.parse import unquote, urlsplit
 
 import msgspec
 
@@ -67,6 +66,8 @@ def parse_address(url: str, *, tls: TlsFiles | None = None, source: str = "") ->
     """
     where = f" (from {source})" if source else ""
     if url.startswith("embedded:"):
+        from urllib.parse import unquote
+
         return Address(kind="embedded", url=url, path=unquote(url[len("embedded:") :]), source=source)
     if url.startswith("/"):
         url = "unix://" + url
@@ -77,6 +78,8 @@ def parse_address(url: str, *, tls: TlsFiles | None = None, source: str = "") ->
         if not rest.startswith("/"):
             raise ConnectError(f"{url!r} is no address of an engine{where}: a unix socket's path must be absolute")
         return Address(kind="unix", url=url, path=rest, source=source)
+    from urllib.parse import urlsplit
+
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 
@@ -110,7 +109,7 @@ def _path_value(name: str, value: str) -> str:
         raise ValueError(f"{name} must not be empty")
     if "\0" in value or any(part in ("", ".", "..") for part in value.split("/")):
         raise ValueError(f"{value!r} is no {name}")
-    return quote(value, safe="/:@+" if name == "name" else ":")
+    return api_query.escaped(value, safe="/:@+" if name == "name" else ":")
 
 
 @lru_cache(maxsize=256)
