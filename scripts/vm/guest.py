@@ -26,6 +26,7 @@ def main() -> None:
     _install()
     environment = os.environ | {
         "WHERRY_VM": "1",
+        "WHERRY_API_YAML": str(HERE / ".vm/engine-v1.43.yaml"),
         "WHERRY_TEST_PATIENCE": str(plan["patience"]),
         "HOME": "/root",
         "LC_ALL": "C.UTF-8",

@@ -19,7 +19,7 @@ PLACE = "srv/wherry"  # of the project inside
 
 PACKAGES = (
     "systemd systemd-sysv systemd-resolved dbus udev kmod initramfs-tools zstd apparmor "
-    "python3 python3-venv ca-certificates make git crun runc conmon nftables libnftables1 iptables iproute2 busybox-static "
+    "python3 python3-venv ca-certificates make git curl crun runc conmon nftables libnftables1 iptables iproute2 busybox-static "
     "procps tar xz-utils util-linux openssl tini skopeo docker-registry e2fsprogs"
 ).split()
 KERNEL = "linux-image-cloud-amd64"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from scripts.vm import machine, report
 from scripts.vm.image import CACHE, REPOSITORY, SUITES, image
 
 PAGE = REPOSITORY / "docs/vm.md"
+DESCRIPTION = Path(os.environ.get("WHERRY_API_YAML") or REPOSITORY.parent / "shared/api/engine-v1.43.yaml")
 GROUPS = [["tests/vm"], ["tests/engine"], ["tests/conformance"], ["tests/faults"], ["tests/cli"], ["tests/dockerpy"]]
 SECONDS = 3600.0  # for the whole, under KVM
 
@@ -90,8 +92,9 @@ def _pack(target: Path, plan: dict[str, Any]) -> None:
         file.flush()
         tar.add(file.name, ".vm/plan.json", filter=_roots_own)
         docker = shutil.which("docker")
-        if docker:
-            tar.add(Path(docker).resolve(), ".vm/docker", filter=_roots_own)
+        for path, name in ((docker, "docker"), (DESCRIPTION, DESCRIPTION.name)):
+            if path and Path(path).exists():
+                tar.add(Path(path).resolve(), f".vm/{name}", filter=_roots_own)
 
 
 def _roots_own(entry: tarfile.TarInfo) -> tarfile.TarInfo:

@@ -243,12 +243,9 @@ def test_save_of_an_unknown_image(engine: Engine) -> None:
 
 
 @pytest.fixture
-def both(request: pytest.FixtureRequest) -> Iterator[tuple[Engine, Engine]]:
+def both(wherry: Engine, dockerd: Engine) -> Iterator[tuple[Engine, Engine]]:
     """Wherry and dockerd, with busybox alone."""
-    names = str(request.config.getoption("--engines")).split(",")
-    if set(names) != {"wherry", "dockerd"}:
-        pytest.skip("needs both engines")
-    made = request.getfixturevalue("wherry"), request.getfixturevalue("dockerd")
+    made = wherry, dockerd
     yield made
     for each in made:
         each.remove_all()

@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-import yaml
 from hypothesis import strategies as st
 
 from tests.fuzz.support import ODD_NUMBERS, TEXTS
-
-DESCRIPTION = Path(
-    os.environ.get("WHERRY_API_YAML") or Path(__file__).parents[3] / "shared" / "api" / "engine-v1.43.yaml"
-)
-
-
-@cache
-def description() -> dict[str, Any]:
-    with DESCRIPTION.open(encoding="utf-8") as file:
-        return yaml.load(file, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # type: ignore[no-any-return]
+from tests.support.description import description
 
 
 def resolved(schema: Mapping[str, Any]) -> dict[str, Any]:

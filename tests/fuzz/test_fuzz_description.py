@@ -25,9 +25,10 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from requests import Request
 
-from tests.fuzz.description import DESCRIPTION, FILTERS, description, full_body
+from tests.fuzz.description import FILTERS, full_body
 from tests.fuzz.machine import ApartEngine, apart_engine
 from tests.fuzz.support import TEXTS
+from tests.support.description import DESCRIPTION, description
 from tests.support.http import eventually
 
 EXAMPLES = int(os.environ.get("WHERRY_FUZZ_API", "3"))

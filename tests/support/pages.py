@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import builtins
 import inspect
-import os
 import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 import wherry
+from tests.support.description import description
 
 ROOT = Path(__file__).resolve().parents[2]
-DESCRIPTION = Path(os.environ.get("WHERRY_API_YAML") or ROOT.parent / "shared/api/engine-v1.43.yaml")
 ENTRY = re.compile(r"^`([A-Z]+) (/\S+)` · (\w+) · `docker\.\w+\.(\w+)`$", re.MULTILINE)
 ROW = re.compile(r"^\| `([^`]+)` \|(?: `([^`]+)`)? +\|", re.MULTILINE)
 FENCE = re.compile(r"^```python(?: (\w+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -68,8 +65,7 @@ class Page:
 
     def described(self) -> dict[str, tuple[str, str, list[str]]]:
         """Method, path and parameters (path segments aside) of the tag's operations, by id."""
-        with DESCRIPTION.open(encoding="utf-8") as file:
-            paths = yaml.load(file, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))["paths"]
+        paths = description()["paths"]
         return {
             operation["operationId"]: (
                 method.upper(),

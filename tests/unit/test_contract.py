@@ -5,26 +5,19 @@ What the contract lacks fails, or stands on a list here with its reason.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-import yaml
 
+from tests.support.description import description
 from wherry.api.models.images import ProgressMessage
 from wherry.api.operation import Body, Operation, Reply
 from wherry.api.operations.catalog import ALL, BY_ID, OUTLINES
 from wherry.api.operations.outlines import REASONS
 from wherry.api.shapes import Shape, shape_of
-
-DESCRIPTION = Path(
-    os.environ.get("WHERRY_API_YAML") or Path(__file__).parents[3] / "shared" / "api" / "engine-v1.43.yaml"
-)
 
 # Definitions that stay plain JSON: clusters are not Wherry's.
 PLAIN = {"ClusterVolume", "ClusterVolumeSpec", "ClusterInfo", "GenericResources"}
@@ -61,12 +54,6 @@ NOT_THERE = {
     "ContainerInspect.HostConfig.MaximumIOBps": "of an example: its old name",
     'ContainerInspect.HostConfig.DeviceRequests[].DeviceIDs"': "of an example: a slip of the pen",
 }
-
-
-@cache
-def description() -> dict[str, Any]:
-    with DESCRIPTION.open(encoding="utf-8") as file:
-        return yaml.load(file, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # type: ignore[no-any-return]
 
 
 def described() -> Iterator[tuple[str, str, dict[str, Any]]]:
