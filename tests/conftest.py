@@ -7,10 +7,13 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from tests.support.engines import ENGINES, Engine, prepared
+from tests.support.images import Store
+from tests.support.images import store as open_store
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -94,3 +97,17 @@ def dockerd(engine_by_name: Callable[[str], Engine]) -> Iterator[Engine]:
     engine = engine_by_name("dockerd")
     yield engine
     engine.remove_all()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """An empty image store of the engine's, without an engine."""
+    with open_store(tmp_path / "engine") as made:
+        yield made
+
+
+@pytest.fixture
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls to registries are tried again at once."""
+    for module in ("download", "push"):
+        monkeypatch.setattr(f"wherry.engine.images.registry.{module}.retry_delay", lambda attempt: 0.0)

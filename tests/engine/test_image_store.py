@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,12 +39,6 @@ class Containers(list[Container]):
 
 
 NONE = Containers()
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with support.store(tmp_path) as made:
-        yield made
 
 
 def make(store: Store, layers: list[bytes], *names: str, **more: object) -> str:

@@ -6,23 +6,16 @@ import asyncio
 import os
 import stat
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
 
-from tests.support import images as support
 from tests.support.images import Store
 from wherry.api.errors import BadRequest, Conflict, NotFound, ServerError
 from wherry.engine.store.overlay import MS_BIND, mount, mounts_below
 from wherry.engine.volumes import mounting
 from wherry.engine.volumes.options import MountOptions, mount_options, parse_size, resolve
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with support.store(tmp_path) as made:
-        yield made
 
 
 def nobody(name: str) -> Collection[str]:

@@ -6,12 +6,10 @@ import asyncio
 import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.faults.machine import CrashEngine, crash_engine
-from tests.support import images as support
 from tests.support.http import eventually
 from tests.support.images import Store, digest, gzipped, tar
 from tests.support.registry import Asked, FakeRegistry, Reply, fake_registry, fetch, with_registry, words
@@ -21,21 +19,12 @@ from wherry.engine.images.registry.auth import NOBODY
 from wherry.engine.images.registry.hosts import Registries
 from wherry.engine.images.registry.pull import pull, wanted
 
+pytestmark = pytest.mark.usefixtures("no_waiting")
+
 SMALL = tar([("small", b"small" * 1000)])
 LARGE = tar([("large", os.urandom(3_000_000))])
 PACKED = gzipped(LARGE)
 NAME = digest(PACKED)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with support.store(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wherry.engine.images.registry.download.retry_delay", lambda attempt: 0.0)
 
 
 def add(fake: FakeRegistry) -> None:

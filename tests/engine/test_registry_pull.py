@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -27,19 +25,9 @@ from wherry.engine.images.registry.auth import NOBODY
 from wherry.engine.images.registry.hosts import Registries
 from wherry.engine.images.registry.pull import pull, wanted
 
+pytestmark = pytest.mark.usefixtures("no_waiting")
+
 A, B, C, D = (tar([(name, name.encode() * 5000)]) for name in "abcd")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with support.store(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("download", "push"):
-        monkeypatch.setattr(f"wherry.engine.images.registry.{module}.retry_delay", lambda attempt: 0.0)
 
 
 @pytest.mark.parametrize(("pack", "oci"), [("gzip", False), ("gzip", True), ("zstd", True), ("plain", True)])

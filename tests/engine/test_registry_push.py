@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,19 +27,9 @@ from wherry.engine.images.registry.auth import NOBODY
 from wherry.engine.images.registry.hosts import Registries
 from wherry.engine.images.registry.push import push
 
+pytestmark = pytest.mark.usefixtures("no_waiting")
+
 A, B, C, D = (tar([(name, name.encode() * 5000)]) for name in "abcd")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with support.store(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("download", "push"):
-        monkeypatch.setattr(f"wherry.engine.images.registry.{module}.retry_delay", lambda attempt: 0.0)
 
 
 def test_an_image_made_here_is_pushed_and_pulled_with_the_same_digests(store: Store, tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ from tests.support.images import Store, config_of, digest, docker_archive, load,
 from tests.support.registry import FakeRegistry, fetch, with_registry
 from wherry.api.errors import ApiError
 
+pytestmark = pytest.mark.usefixtures("no_waiting")
+
 A, B, C, D = (tar([(name, name.encode() * 5000)]) for name in "abcd")
 
 
@@ -50,18 +52,6 @@ def canary(tmp_path: Path) -> Iterator[Canary]:
     made = Canary(tmp_path / "outside")
     yield made
     assert made.look() == made.before
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with support.store(tmp_path / "engine") as made:
-        yield made
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("download", "push"):
-        monkeypatch.setattr(f"wherry.engine.images.registry.{module}.retry_delay", lambda attempt: 0.0)
 
 
 # --- layers ---------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +18,9 @@ from wherry.engine.images.registry import manifest as kinds
 from wherry.engine.images.registry import transport
 from wherry.engine.images.registry.hosts import Registries
 
+pytestmark = pytest.mark.usefixtures("no_waiting")
+
 A, B, C = (tar([(name, name.encode() * 5000)]) for name in "abc")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with support.store(tmp_path / "engine") as made:
-        yield made
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("download", "push"):
-        monkeypatch.setattr(f"wherry.engine.images.registry.{module}.retry_delay", lambda attempt: 0.0)
 
 
 def honest(fake: FakeRegistry) -> dict[str, Any]:
