@@ -152,6 +152,16 @@ def test_a_context_that_leads_outside_is_refused(wherry: Engine, entries: list[t
     assert os.listdir(wherry.root / "data" / "tmp") == []
 
 
+def test_a_copy_with_another_owner_keeps_the_mode(wherry: Engine) -> None:
+    tool = tarfile.TarInfo("tool")
+    tool.mode = 0o4755
+    built = build(
+        wherry, context({"tool": tool}, "FROM busybox\nCOPY --chown=7:8 tool /\nRUN stat -c '%a %u %g' /tool\n")
+    )
+    assert built.error == "", built.text
+    assert "4755 7 8" in built.text
+
+
 def test_links_of_a_context_stay_in_it(wherry: Engine, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("of the host")
     entries = {
