@@ -27,7 +27,7 @@ from wherry.engine.containers.links import resolve_links
 from wherry.engine.containers.names import check_name, generate_name, new_id
 from wherry.engine.containers.network import networks_asked
 from wherry.engine.containers.platform import check_platform
-from wherry.engine.containers.registry import Containers
+from wherry.engine.containers.registry import KIND, Containers
 from wherry.engine.images.store import Image
 from wherry.engine.inroot import clean, make_directories, open_in_root
 from wherry.engine.oci.warm import warm_cgroups
@@ -209,12 +209,18 @@ async def discard(containers: Containers, container: Container) -> None:
 
 def forget(containers: Containers, container: Container, *, volumes: bool) -> None:
     """Delete the row, and with ``volumes`` the anonymous volumes that were made for this container; one that another
-    container uses too stays. An engine that dies in the middle finds what is left of it in the database."""
+    container uses too stays. An engine that dies in the middle finds what is left of it in the database.
+
+    Raises ``OSError``: then nothing was done.
+    """
     parts = containers.parts
+    made = [point.name for point in container.spec.mounts if volumes and point.anonymous and point.name]
     with parts.database.transaction():
-        containers.forget(container)
-        made = [point.name for point in container.spec.mounts if volumes and point.anonymous and point.name]
-        condemned = parts.volumes.condemn(name for name in made if not containers.volume_users(name))
+        parts.database.delete(KIND, container.id)
+        condemned = parts.volumes.condemn(
+            name for name in made if containers.volume_users(name) in ([], [container.id])
+        )
+    containers.forget(container)
     try:
         parts.volumes.bury(condemned)
     except OSError:  # no failure of the container's, which is gone; the engine's next start tries again
@@ -234,11 +240,22 @@ def write_description(layout: Layout, container: Container) -> None:
 
 
 async def rewrite_description(layout: Layout, container: Container) -> None:
-    """The same for one that has changed; under its lock. Replacing a file may wait for the disk, so a thread does it."""
-    await in_thread(_write, layout.container(container.id) / "container.json", msgspec.json.encode(container.spec))
+    """The same for one that has changed; under its lock. Replacing a file may wait for the disk, so a thread does it.
+
+    It is no more than a copy of the row: a failure is told and passed over.
+    """
+    path = layout.container(container.id) / "container.json"
+    try:
+        await in_thread(_write, path, msgspec.json.encode(container.spec))
+    except OSError as error:
+        log.error("%s could not be rewritten: %s", path, error)
 
 
 def _write(path: Path, data: bytes) -> None:
     temporary = path.with_suffix(".new")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

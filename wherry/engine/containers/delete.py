@@ -18,6 +18,8 @@ from wherry.engine.containers.shm import release_shared_memory
 
 log = logging.getLogger(__name__)
 
+ROOM = 10.0  # seconds that a full disk may take to have room for the end of a removal
+
 # what to do first, by what the container is doing (DEL1)
 _FIRST = {
     "paused": "Unpause and then stop the container",
@@ -95,17 +97,21 @@ async def _remove(containers: Containers, container: Container, volumes: bool) -
         raise NotFound(f"No such container: {container.id}")
     container.state.removing = True
     container.state.remove_volumes = volumes
+    containers.note(container)
     try:
-        containers.save(container)
         await in_thread(_take_away, containers, container)
-        forget(containers, container, volumes=volumes)
+        try:
+            forget(containers, container, volumes=volumes)
+        except OSError:  # a full disk: what was taken away makes room once it is deleted
+            await in_thread(containers.parts.trash.wait, ROOM)
+            forget(containers, container, volumes=volumes)
     except Exception as error:
         container.state.removing = False
         container.state.dead = True
         container.state.error = str(error)
         failure = ServerError(f"container {container.id}: driver failed to remove root filesystem: {error}")
         container.announce_failed_removal(failure)
-        containers.save(container)
+        containers.note(container)
         raise failure from error
     try:
         if containers.parts.images.find(container.spec.image_id) is None:

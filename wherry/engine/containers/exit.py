@@ -110,8 +110,7 @@ async def _end_run(containers: Containers, container: Container, run: Run, code:
     if restart:
         state.restart_count += 1
         next_delay(container, ran_for)
-    with _told(container):
-        containers.save(container)
+    containers.note(container)
     container.cleaning = containers.spawn(
         clean_up(containers, container, run.bundle), f"clean-up of {container.short_id}"
     )

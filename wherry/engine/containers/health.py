@@ -48,7 +48,7 @@ def begin(containers: Containers, container: Container, run: Run) -> None:
         return
     if container.state.health is None:
         container.state.health = Health(status=STARTING, log=[])
-    containers.save(container)
+    containers.note(container)
     container.prober = Prober(containers, container, run, words)
 
 
@@ -162,7 +162,7 @@ class Prober:
             return
         in_start_period = self._in_start_period(began)
         if judge(health, result, retries=self._retries, in_start_period=in_start_period):
-            self._containers.save(container)
+            self._containers.note(container)
             self._containers.emit(container, f"health_status: {health.status}")
 
     async def _probe(self, began: int) -> HealthcheckResult | None:

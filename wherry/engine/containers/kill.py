@@ -64,7 +64,7 @@ def send(containers: Containers, container: Container, number: int) -> bool:
     stops = _stops(container, number)
     if stops:
         state.manually_stopped = True
-        containers.save(container)
+        containers.note(container)
     if run is None or not run.signal(number):
         return False
     run.killed = run.killed or number == signal.SIGKILL

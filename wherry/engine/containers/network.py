@@ -140,7 +140,7 @@ async def renamed(containers: Containers, container: Container) -> None:
     for name, endpoint in container.state.endpoints.items():
         if isinstance(endpoint.dns_names, list) and name in names:
             endpoint.dns_names = names[name]
-    containers.save(container)
+    containers.note(container)
 
 
 async def disconnect(containers: Containers, container: Container) -> None:
@@ -174,7 +174,7 @@ async def reconcile(containers: Containers, container: Container) -> None:
         await networks.disconnect(container.id, name)
     if lost or late or have - set(wanted):
         note_ports(containers, container)
-        containers.save(container)
+        containers.note(container)
         rewrite_files(containers, container)
 
 

@@ -29,7 +29,7 @@ async def _pause(containers: Containers, container: Container) -> None:
         except OSError as error:
             raise ServerError(f"Cannot pause container {container.id}: {error}") from error
         state.paused = True
-        containers.save(container)
+        containers.note(container)
         containers.emit(container, "pause")
 
 
@@ -49,5 +49,5 @@ def thaw(containers: Containers, container: Container) -> None:
     except OSError as error:
         raise ServerError(f"Cannot unpause container {container.id}: {error}") from error
     container.state.paused = False
-    containers.save(container)
+    containers.note(container)
     containers.emit(container, "unpause")

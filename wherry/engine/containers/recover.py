@@ -148,7 +148,7 @@ def _adopt(containers: Containers, container: Container, run: Run) -> None:
     state.running, state.restarting = True, False
     with suppress(OSError):
         state.paused = containers.cgroup(container).frozen()
-    containers.save(container)
+    containers.note(container)
     if run.attachment is not None:
         container.attachable.set()
     health.begin(containers, container, run)
@@ -174,7 +174,7 @@ async def _record_end(containers: Containers, container: Container) -> None:
     state.run_id = state.sandbox = ""
     state.ports = {}
     health.end(container)
-    containers.save(container)
+    containers.note(container)
     await clean_up(containers, container, bundle)
     container.ended_unseen = True
     if ran:
@@ -207,8 +207,8 @@ async def _follow_policy(containers: Containers, container: Container) -> None:
         await _finish_removal(containers, container)
     elif state.started_at and not state.dead and should_restart(container, state.exit_code, engine_start=True):
         state.running = state.restarting = True
-        containers.save(container)
+        containers.note(container)
         containers.spawn(start_again(containers, container), f"restart of {container.short_id}")
     elif state.restarting:
         state.running = state.restarting = False
-        containers.save(container)
+        containers.note(container)

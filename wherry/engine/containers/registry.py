@@ -130,24 +130,33 @@ class Containers:
         self._by_name[container.name] = container.id
 
     def save(self, container: Container) -> None:
-        """Persist the container as it stands; nothing once it is gone."""
+        """Persist the container as it stands; nothing once it is gone. Raises ``OSError``: it is not written down."""
         if container.id in self._by_id:
             self._write(container)
 
+    def note(self, container: Container) -> None:
+        """``save`` for what has happened already, or must happen on a full disk too: a failure is told and passed over.
+
+        The next change writes it down; until then an engine that dies goes by what it finds in the kernel.
+        """
+        try:
+            self.save(container)
+        except OSError as error:
+            log.error("the present state of %s could not be written down: %s", container.short_id, error)
+
     def rename(self, container: Container, name: str) -> None:
-        """Give the container another name, or raise ``Conflict`` and leave it as it was."""
+        """Give the container another name, or raise ``Conflict`` or ``OSError`` and leave it as it was."""
         old, container.spec.name = container.spec.name, name
         try:
             self._write(container)
-        except Conflict:
+        except BaseException:
             container.spec.name = old
             raise
         del self._by_name[old]
         self._by_name[name] = container.id
 
     def forget(self, container: Container) -> None:
-        """Delete the row: the id and the name are free."""
-        self.parts.database.delete(KIND, container.id)
+        """The row is deleted: the id and the name are free."""
         self._by_id.pop(container.id, None)
         self._by_name.pop(container.name, None)
         for exec_id in container.execs:

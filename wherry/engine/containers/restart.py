@@ -49,5 +49,5 @@ def cancel_restart(containers: Containers, container: Container) -> None:
     if task is not None:
         task.cancel()
     container.state.restarting = container.state.running = False
-    containers.save(container)
+    containers.note(container)
     container.announce_exit()

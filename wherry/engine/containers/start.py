@@ -83,7 +83,7 @@ async def start_again(containers: Containers, container: Container) -> None:
             return
         log.warning("restart of %s failed: %s", container.short_id, failure.message)
         state.running = state.restarting = False
-        containers.save(container)
+        containers.note(container)
         container.announce_exit()
     await _remove_failed(containers, container)
 
@@ -123,10 +123,7 @@ async def _begin(containers: Containers, container: Container) -> ApiError | Non
         failure = _as_api_error(error)
         state.error = failure.message
         state.exit_code = error.exit_code if isinstance(error, RuntimeFailure) else 128
-        try:
-            containers.save(container)
-        except Exception:
-            log.exception("the failed start of %s could not be noted", container.short_id)
+        containers.note(container)
         return failure
     container.run = run
     health.begin(containers, container, run)

@@ -50,7 +50,7 @@ async def stop_container(containers: Containers, container: Container, number: i
             cancel_restart(containers, container)
             containers.emit(container, "stop")
             return True
-        containers.save(container)
+        containers.note(container)
         sent = send(containers, container, number)
     if timeout is None:
         own = container.config.stop_timeout

@@ -59,8 +59,12 @@ async def update(
                 await containers.runtime(container).update(container.id, limits)
             except RuntimeFailure as error:
                 raise ServerError(f"{prefix}{error.message}") from error
-        container.spec.host_config = settings
-        containers.save(container)
+        before, container.spec.host_config = container.spec.host_config, settings
+        try:
+            containers.save(container)
+        except OSError:
+            container.spec.host_config = before
+            raise
         await rewrite_description(containers.layout, container)
         if policy is not None and policy.name == "no" and state.restarting:
             cancel_restart(containers, container)

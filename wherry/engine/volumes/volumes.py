@@ -212,7 +212,7 @@ class Volumes:
         when it is done. Names of no volume are passed over."""
         condemned = {}
         for name in names:
-            row = self._rows.pop(name, None)
+            row = self._rows.get(name)
             if row is not None:
                 self._database.delete(VOLUME, name)
                 self._database.put(PENDING, name, msgspec.json.encode(row))
@@ -221,6 +221,8 @@ class Volumes:
 
     def bury(self, condemned: Mapping[str, VolumeRow]) -> None:
         """Take condemned volumes away. Event ``destroy`` for each."""
+        for name in condemned:
+            self._rows.pop(name, None)
         for name, row in condemned.items():
             self._bury(name, row)
             self._events.emit("volume", "destroy", name, {"driver": "local"})
