@@ -55,8 +55,8 @@ class Output:
         self._listeners.append(listener)
 
     def leave(self, listener: Listener) -> None:
-        if listener in self._listeners:
-            self._listeners.remove(listener)
+        # another list: one may leave while a piece is being handed round, and nobody may miss it for that
+        self._listeners = [other for other in self._listeners if other is not listener]
 
     @property
     def listeners(self) -> int:
