@@ -112,19 +112,21 @@ class AsyncAnswer:
         return data
 
     async def read_all(self, limit: int | None = None) -> bytes:
-        """The whole body; no more than about ``limit`` bytes if one is given."""
-        data = await self.read()
-        if self.complete and not self._pieces:
-            return data
-        pieces = [data]
-        size = len(data)
-        while limit is None or size < limit:
+        """The whole body; no more than about ``limit`` bytes if one is given. Broken off, it closes the answer."""
+        try:
             data = await self.read()
-            if not data:
-                break
-            pieces.append(data)
-            size += len(data)
-        self.close()
+            if self.complete and not self._pieces:
+                return data
+            pieces = [data]
+            size = len(data)
+            while limit is None or size < limit:
+                data = await self.read()
+                if not data:
+                    break
+                pieces.append(data)
+                size += len(data)
+        finally:
+            self.close()
         return b"".join(pieces)
 
     def take_stream(self) -> tuple[io.Stream, bytes]:

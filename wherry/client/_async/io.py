@@ -11,6 +11,7 @@ import asyncio
 import inspect
 import socket
 import ssl
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -40,11 +41,16 @@ def _asyncio_loop() -> asyncio.AbstractEventLoop | None:
 
 
 class SocketStream:
-    """A connected socket. ``receive`` and ``send`` raise ``Timeout`` and ``ProtocolError`` alone."""
+    """A connected socket. ``receive`` and ``send`` raise ``Timeout`` and ``ProtocolError`` alone.
+
+    The loop holds no more than a weak reference to it: one that is dropped without ``close`` ends all the same.
+    """
 
     __slots__ = (
+        "__weakref__",
         "_aborted",
         "_closed",
+        "_descriptor",
         "_dialed",
         "_kept",
         "_limit",
@@ -57,16 +63,17 @@ class SocketStream:
     )
 
     def __init__(self, dialed: Dialed) -> None:
+        self._closed = self._aborted = False
+        self._loop: asyncio.AbstractEventLoop | None = None  # where the reader is registered
         self._dialed = dialed
         self._socket = dialed.socket
         self._socket.setblocking(False)
+        self._descriptor = self._socket.fileno()
         self._timeout: float | None = None
         self._turns = 0
-        self._closed = self._aborted = False
         self._sent = False  # nothing has been received since: looking for bytes at once would be in vain
         self._kept: bytes | None = None  # received for a task that was cancelled in the same moment
         self._limit = 65536
-        self._loop: asyncio.AbstractEventLoop | None = None  # where the reader is registered
         self._waiter: asyncio.Future[bytes] | None = None
 
     def set_timeout(self, seconds: float | None) -> None:
@@ -145,14 +152,13 @@ class SocketStream:
         if self._closed:
             return
         self._closed = True
-        self._unwatch()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(b"")
         try:
             anyio.notify_closing(self._socket)
         except Exception:
             pass  # outside a running loop there is nobody to wake
-        self._dialed.close()
+        self._unwatch(close=True)
 
     def abort(self) -> None:
         """End the connection under whoever uses it: they get ``ProtocolError``, and still ``close`` it."""
@@ -173,8 +179,9 @@ class SocketStream:
         if self._waiter is not None:
             raise WherryError(_BUSY)
         if self._loop is not loop:
+            self._unwatch()
             try:
-                loop.add_reader(self._socket, self._on_readable)
+                loop.add_reader(self._descriptor, _on_readable, weakref.ref(self))
             except (OSError, ValueError) as error:
                 raise self._lost(error) from error
             self._loop = loop
@@ -193,7 +200,8 @@ class SocketStream:
             if timer is not None:
                 timer.cancel()
 
-    def _on_readable(self) -> None:
+    def on_readable(self) -> None:
+        """The loop's reader."""
         waiter = self._waiter
         if waiter is None or waiter.done():
             self._unwatch()  # nobody asks: the bytes stay in the kernel
@@ -209,10 +217,20 @@ class SocketStream:
         if not waiter.done():
             waiter.set_exception(Timeout(f"the engine was silent for {self._timeout:g} s"))
 
-    def _unwatch(self) -> None:
+    def _unwatch(self, *, close: bool = False) -> None:
+        """Take the reader out of its loop, and only then close: the loop knows the descriptor's number, which others get."""
         loop, self._loop = self._loop, None
         if loop is not None and not loop.is_closed():
-            loop.remove_reader(self._socket)
+            if loop.is_running() and loop is not _asyncio_loop():  # in another thread
+                loop.call_soon_threadsafe(_forget, loop, self._descriptor, self._dialed, close)
+                return
+            loop.remove_reader(self._descriptor)
+        if close:
+            self._dialed.close()
+
+    def __del__(self) -> None:
+        if not self._closed:
+            self._unwatch()  # the socket's own end closes it, and warns
 
     async def _wait(self, wait: Callable[[Any], Awaitable[None]]) -> None:
         try:
@@ -234,6 +252,18 @@ class SocketStream:
         if self._closed or self._aborted:
             return ProtocolError("the connection was closed")
         return ProtocolError(f"the connection to the engine was lost: {error}")
+
+
+def _on_readable(stream: weakref.ref[SocketStream]) -> None:
+    if (there := stream()) is not None:
+        there.on_readable()
+
+
+def _forget(loop: asyncio.AbstractEventLoop, descriptor: int, dialed: Dialed, close: bool) -> None:
+    """Take a reader out of its own loop; ``dialed`` keeps the descriptor's number until then."""
+    loop.remove_reader(descriptor)
+    if close:
+        dialed.close()
 
 
 class TlsStream:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator
+from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Generic, Self, TypeVar
 
@@ -82,8 +83,11 @@ class AsyncFrames(AsyncStream):
         return frame
 
     async def read_all(self) -> Output:
-        """Read to the end; stdout and stderr apart."""
-        return await _collect(self)
+        """Read to the end; stdout and stderr apart. Broken off, it closes the stream."""
+        try:
+            return await _collect(self)
+        finally:
+            await self.close()
 
 
 class AsyncJsonStream(AsyncStream, Generic[T]):
@@ -127,10 +131,13 @@ class AsyncJsonStream(AsyncStream, Generic[T]):
         return value
 
     async def read_all(self) -> list[T]:
-        """Read to the end; all values."""
+        """Read to the end; all values. Broken off, it closes the stream, and so gives up the work that it tells of."""
         values = []
-        async for value in self:
-            values.append(value)
+        try:
+            async for value in self:
+                values.append(value)
+        finally:
+            await self.close()
         return values
 
 
@@ -153,7 +160,11 @@ class AsyncBytes(AsyncStream):
         got = 0
         while size < 0 or got < size:
             if not self._rest:
-                self._rest = memoryview(await self._answer.read(_BLOCK))
+                try:
+                    self._rest = memoryview(await self._answer.read(_BLOCK))
+                except BaseException:
+                    self._rest = memoryview(b"".join(pieces))  # for who reads on after a cancelled read
+                    raise
                 if not self._rest:
                     break
             piece = self._rest if size < 0 else self._rest[: size - got]
@@ -174,15 +185,21 @@ class AsyncBytes(AsyncStream):
             raise StopAsyncIteration
         return data
 
-    async def write_to(self, target: str | BinaryIO) -> int:
-        """Read to the end into a file, given by its path or open for writing bytes; the number of bytes."""
-        if isinstance(target, str):
+    async def write_to(self, target: str | PathLike[str] | BinaryIO) -> int:
+        """Read to the end into a file, given by its path or open for writing bytes; the number of bytes.
+
+        Broken off, it closes the stream.
+        """
+        if isinstance(target, (str, PathLike)):
             with open(target, "wb") as file:
                 return await self.write_to(file)
         size = 0
-        async for piece in self:
-            target.write(piece)
-            size += len(piece)
+        try:
+            async for piece in self:
+                target.write(piece)
+                size += len(piece)
+        finally:
+            await self.close()
         return size
 
 

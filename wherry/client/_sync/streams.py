@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Generic, Self, TypeVar
 
@@ -83,8 +84,11 @@ class Frames(Stream):
         return frame
 
     def read_all(self) -> Output:
-        """Read to the end; stdout and stderr apart."""
-        return _collect(self)
+        """Read to the end; stdout and stderr apart. Broken off, it closes the stream."""
+        try:
+            return _collect(self)
+        finally:
+            self.close()
 
 
 class JsonStream(Stream, Generic[T]):
@@ -128,10 +132,13 @@ class JsonStream(Stream, Generic[T]):
         return value
 
     def read_all(self) -> list[T]:
-        """Read to the end; all values."""
+        """Read to the end; all values. Broken off, it closes the stream, and so gives up the work that it tells of."""
         values = []
-        for value in self:
-            values.append(value)
+        try:
+            for value in self:
+                values.append(value)
+        finally:
+            self.close()
         return values
 
 
@@ -154,7 +161,11 @@ class Bytes(Stream):
         got = 0
         while size < 0 or got < size:
             if not self._rest:
-                self._rest = memoryview(self._answer.read(_BLOCK))
+                try:
+                    self._rest = memoryview(self._answer.read(_BLOCK))
+                except BaseException:
+                    self._rest = memoryview(b"".join(pieces))  # for who reads on after a cancelled read
+                    raise
                 if not self._rest:
                     break
             piece = self._rest if size < 0 else self._rest[: size - got]
@@ -175,15 +186,21 @@ class Bytes(Stream):
             raise StopIteration
         return data
 
-    def write_to(self, target: str | BinaryIO) -> int:
-        """Read to the end into a file, given by its path or open for writing bytes; the number of bytes."""
-        if isinstance(target, str):
+    def write_to(self, target: str | PathLike[str] | BinaryIO) -> int:
+        """Read to the end into a file, given by its path or open for writing bytes; the number of bytes.
+
+        Broken off, it closes the stream.
+        """
+        if isinstance(target, (str, PathLike)):
             with open(target, "wb") as file:
                 return self.write_to(file)
         size = 0
-        for piece in self:
-            target.write(piece)
-            size += len(piece)
+        try:
+            for piece in self:
+                target.write(piece)
+                size += len(piece)
+        finally:
+            self.close()
         return size
 
 
