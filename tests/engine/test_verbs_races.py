@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -203,6 +205,28 @@ def test_exec_and_exit(verbs: CrashEngine) -> None:
             state = verbs.http.get(f"/exec/{exec_id}/json").json
             assert (state["Running"], isinstance(state["ExitCode"], int)) == (False, True)
     assert verbs.inspect(container)["ExecIDs"] is None
+
+
+def test_EXE1_a_command_for_a_process_that_has_ended_unheard(verbs: CrashEngine) -> None:
+    """The monitor has not told of the end yet, so that the container counts as running."""
+    container = verbs.run("sleep", "60")
+    target = f"/containers/{container}/exec"
+    detached, attached = (
+        verbs.http.post(target, json={"Cmd": ["true"], "AttachStdout": True}).json["Id"] for _ in range(2)
+    )
+    monitor = int((verbs.layout.bundle(container) / "conmon.pid").read_text())
+    os.kill(monitor, signal.SIGSTOP)
+    try:
+        os.kill(verbs.state(container)["Pid"], signal.SIGKILL)
+        refused = verbs.http.post(f"/exec/{detached}/start", json={"Detach": True})
+        assert (refused.status, refused.message) == (409, f"Container {container} is not running")
+        with verbs.http.open("POST", f"/exec/{attached}/start", json={}) as told:
+            assert list(told.frames()) == [(1, f"Container {container} is not running\r\n".encode())]
+        assert verbs.status(container) == "running"
+    finally:
+        os.kill(monitor, signal.SIGCONT)
+    assert verbs.wait(container) == 137
+    assert [verbs.http.get(f"/exec/{each}/json").json["ExitCode"] for each in (detached, attached)] == [126, 126]
 
 
 LOST: dict[str, tuple[str, Callable[[Engine, str], bool]]] = {

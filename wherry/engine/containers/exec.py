@@ -223,6 +223,8 @@ async def _start(
         )
     except BaseException as error:
         _end(instance, NOT_EXECUTABLE)  # whatever was wrong with it (EXE2)
+        if isinstance(error, OSError | RuntimeFailure) and (run is None or not run.alive):
+            raise Conflict(f"Container {container.id} is not running") from error
         if isinstance(error, OSError | ValueError):
             raise ServerError(str(error)) from error
         raise

@@ -53,7 +53,7 @@ async def watch_process(containers: Containers, container: Container, run: Run) 
     drained = asyncio.ensure_future(run.drained.wait())
     try:
         await asyncio.wait({ended, drained}, return_when=asyncio.FIRST_COMPLETED)
-        if start_time(run.pid) == run.started and not start_time(run.conmon_pid):
+        if run.alive and not start_time(run.conmon_pid):
             log.warning("the monitor of %s is gone: it runs on without log and exit code", container.short_id)
         await ended
     finally:

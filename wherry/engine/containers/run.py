@@ -32,6 +32,11 @@ class Run:
     def pid(self) -> int:
         return self.process.pid
 
+    @property
+    def alive(self) -> bool:
+        """False once the process has ended, which the engine may not have heard yet."""
+        return start_time(self.process.pid) == self.started
+
     def signal(self, number: int) -> bool:
         """Send a signal to the container's first process; False when it is gone."""
         return self.process.signal(number)
