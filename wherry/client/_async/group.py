@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from wherry.api.models.images import AuthConfig
 from wherry.api.operation import Operation
@@ -24,6 +24,12 @@ class AsyncGroup:
 
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
+
+    def within(self, deadline: io.Deadline) -> Self:
+        """The same calls, each ended by the deadline."""
+        client = self._client
+        timeouts = deadline.limit(client.timeouts)
+        return self if timeouts is client.timeouts else type(self)(client.with_timeouts(timeouts))
 
     async def _call(
         self,

@@ -8,11 +8,12 @@ loop's reader stays registered between calls and receives by itself, half the co
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import socket
 import ssl
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -23,6 +24,7 @@ import anyio.to_thread
 from wherry.api.errors import ConnectError, ProtocolError, Timeout, WherryError
 from wherry.client.address import Address
 from wherry.client.dial import Dialed, Dialer, dial
+from wherry.client.timeouts import Timeouts
 from wherry.client.tls import TlsMachine
 
 T = TypeVar("T")
@@ -417,6 +419,14 @@ class Deadline:
     def watch(self, abort: Callable[[], None]) -> None:
         """Nothing to do here: the tasks of the block are cancelled."""
 
+    def limit(self, timeouts: Timeouts) -> Timeouts:
+        """The same: calls of the block are cancelled."""
+        return timeouts
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait, no longer than the deadline."""
+        await anyio.sleep(seconds)
+
     async def __aenter__(self) -> Self:
         self._scope = anyio.CancelScope()
         if self._seconds is not None:
@@ -438,9 +448,23 @@ async def shielded(function: Callable[..., Awaitable[None]], *arguments: Any) ->
         await function(*arguments)
 
 
-async def sleep(seconds: float) -> None:
-    """Wait."""
-    await anyio.sleep(seconds)
+async def make(function: Callable[[], Coroutine[Any, Any, T]], undo: Callable[[T], Awaitable[None]]) -> T:
+    """Call a function that makes something; when the caller is cancelled meanwhile, what it made is undone."""
+    if _asyncio_loop() is None:
+        with anyio.CancelScope(shield=True):
+            return await function()
+    # A task of its own: asyncio's cancellations heed no scope.
+    task = asyncio.ensure_future(function())
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+
+        async def settle() -> None:
+            with contextlib.suppress(WherryError):
+                await undo(await task)
+
+        await shielded(settle)
+        raise
 
 
 async def iterate(chunks: Any) -> AsyncIterator[bytes]:

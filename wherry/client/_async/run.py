@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wherry.api.errors import Conflict, NotFound, ProtocolError, WherryError
-from wherry.api.models.containers import ContainerCreateRequest
+from wherry.api.models.containers import ContainerCreateRequest, ContainerCreateResponse
 from wherry.api.models.exec import ExecConfig
 from wherry.api.operations.containers import ContainerAttachQuery
 from wherry.client._async import io
@@ -32,29 +32,37 @@ async def run_container(
     timeout: float | None,
 ) -> RunResult:
     """See ``AsyncContainers.run``."""
+    check_input(input)
     request.attach_stdout = request.attach_stderr = True
     if input is not None:
         request.open_stdin = request.stdin_once = request.attach_stdin = True
-    created = await containers.create_from(request, name=name, platform=platform)
+
+    async def create() -> ContainerCreateResponse:
+        return await containers.create_from(request, name=name, platform=platform)
+
+    async def undo(created: ContainerCreateResponse) -> None:
+        await _clean_up(containers, created.id, True)
+
+    created = await io.make(create, undo)
     own_remove = remove and not (request.host_config and request.host_config.auto_remove)
     condition = "next-exit" if own_remove or not remove else "removed"
     query = ContainerAttachQuery(stream=True, stdin=input is not None, stdout=True, stderr=True)
     try:
         async with (
             io.Deadline(timeout, f"container {created.id[:12]} did not end") as deadline,
-            await containers.open_channel(created.id, query, tty=request.tty) as channel,
-            await containers.begin_wait(created.id, condition=condition) as waiting,
+            await containers.within(deadline).open_channel(created.id, query, tty=request.tty) as channel,
+            await containers.within(deadline).begin_wait(created.id, condition=condition) as waiting,
         ):
             deadline.watch(channel.abort)
             deadline.watch(waiting.abort)
-            await containers.start(created.id)
+            await containers.within(deadline).start(created.id)
             output = await communicate(channel, input)
             ended = await waiting.result()
+        if own_remove:
+            await _remove(containers, created.id)
     except BaseException:
         await io.shielded(_clean_up, containers, created.id, remove)
         raise
-    if own_remove:
-        await _remove(containers, created.id)
     return RunResult(created.id, ended.status_code, output.stdout, output.stderr, tuple(created.warnings or ()))
 
 
@@ -62,20 +70,29 @@ async def run_exec(
     execs: AsyncExec, container: str, config: ExecConfig, *, input: bytes | None, timeout: float | None
 ) -> ExecResult:
     """See ``AsyncExec.run``."""
+    check_input(input)
     config.attach_stdout = config.attach_stderr = True
     config.attach_stdin = input is not None
     created = await execs.create_from(container, config)
     async with (
         io.Deadline(timeout, f"the command in container {container} did not end") as deadline,
-        await execs.start(created.id, tty=config.tty) as channel,
+        await execs.within(deadline).start(created.id, tty=config.tty) as channel,
     ):
         deadline.watch(channel.abort)
         output = await communicate(channel, input)
-    pause = 0.001
-    while (process := await execs.inspect(created.id)).exit_code is None and process.running:
-        await io.sleep(pause)  # an engine that shows the end a moment after the stream's
-        pause = min(pause * 2, 0.1)
+        pause = 0.001
+        while (process := await execs.within(deadline).inspect(created.id)).exit_code is None and process.running:
+            await deadline.sleep(
+                pause
+            )  # its end shows a moment after the stream's, or much later if it closed its output
+            pause = min(pause * 2, 0.1)
     return ExecResult(created.id, process.exit_code or 0, output.stdout, output.stderr)
+
+
+def check_input(input: object) -> None:
+    """Raises ``TypeError`` before anything is begun: a process that never gets its input's end never ends."""
+    if not (input is None or isinstance(input, (bytes, bytearray, memoryview))):
+        raise TypeError(f"input must be bytes, not {type(input).__name__}; a text goes as text.encode()")
 
 
 async def communicate(channel: AsyncChannel, input: bytes | None) -> Output:

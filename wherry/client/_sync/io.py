@@ -13,9 +13,12 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+import msgspec
+
 from wherry.api.errors import ConnectError, ProtocolError, Timeout, TransportError
 from wherry.client.address import Address
 from wherry.client.dial import Dialed, Dialer, dial
+from wherry.client.timeouts import Timeouts
 
 if TYPE_CHECKING:
     import ssl
@@ -253,6 +256,7 @@ class Deadline:
         self._what = what
         self._watched: list[Callable[[], None]] = []
         self._passed = False
+        self._end_at: float | None = None
         self._timer: threading.Timer | None = None
 
     def watch(self, abort: Callable[[], None]) -> None:
@@ -261,8 +265,23 @@ class Deadline:
         if self._passed:
             abort()
 
+    def limit(self, timeouts: Timeouts) -> Timeouts:
+        """No answer of a call is waited for longer than to the limit."""
+        if self._end_at is None:
+            return timeouts
+        left = max(self._end_at - time.monotonic(), 0.001)
+        head, long_head = timeouts.head or left, timeouts.long_head or left
+        return msgspec.structs.replace(timeouts, head=min(head, left), long_head=min(long_head, left))
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, no longer than the deadline."""
+        time.sleep(seconds)
+        if self._passed:
+            raise Timeout("the deadline has passed")
+
     def __enter__(self) -> Self:
         if self._seconds is not None:
+            self._end_at = time.monotonic() + self._seconds
             self._timer = threading.Timer(self._seconds, self._end)
             self._timer.daemon = True
             self._timer.start()
@@ -273,7 +292,8 @@ class Deadline:
     ) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        if self._passed and isinstance(error, TransportError):
+        late = self._passed or (self._end_at is not None and time.monotonic() >= self._end_at)
+        if late and isinstance(error, TransportError):
             raise Timeout(f"{self._what} within {self._seconds:g} s") from error
 
     def _end(self) -> None:
@@ -287,9 +307,9 @@ def shielded(function: Callable[..., None], *arguments: Any) -> None:
     function(*arguments)
 
 
-def sleep(seconds: float) -> None:
-    """Wait."""
-    time.sleep(seconds)
+def make(function: Callable[[], T], undo: Callable[[T], None]) -> T:
+    """Call a function; here nothing cancels it."""
+    return function()
 
 
 def iterate(chunks: Any) -> Iterator[bytes]:

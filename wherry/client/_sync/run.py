@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wherry.api.errors import Conflict, NotFound, ProtocolError, WherryError
-from wherry.api.models.containers import ContainerCreateRequest
+from wherry.api.models.containers import ContainerCreateRequest, ContainerCreateResponse
 from wherry.api.models.exec import ExecConfig
 from wherry.api.operations.containers import ContainerAttachQuery
 from wherry.client._sync import io
@@ -33,29 +33,37 @@ def run_container(
     timeout: float | None,
 ) -> RunResult:
     """See ``Containers.run``."""
+    check_input(input)
     request.attach_stdout = request.attach_stderr = True
     if input is not None:
         request.open_stdin = request.stdin_once = request.attach_stdin = True
-    created = containers.create_from(request, name=name, platform=platform)
+
+    def create() -> ContainerCreateResponse:
+        return containers.create_from(request, name=name, platform=platform)
+
+    def undo(created: ContainerCreateResponse) -> None:
+        _clean_up(containers, created.id, True)
+
+    created = io.make(create, undo)
     own_remove = remove and not (request.host_config and request.host_config.auto_remove)
     condition = "next-exit" if own_remove or not remove else "removed"
     query = ContainerAttachQuery(stream=True, stdin=input is not None, stdout=True, stderr=True)
     try:
         with (
             io.Deadline(timeout, f"container {created.id[:12]} did not end") as deadline,
-            containers.open_channel(created.id, query, tty=request.tty) as channel,
-            containers.begin_wait(created.id, condition=condition) as waiting,
+            containers.within(deadline).open_channel(created.id, query, tty=request.tty) as channel,
+            containers.within(deadline).begin_wait(created.id, condition=condition) as waiting,
         ):
             deadline.watch(channel.abort)
             deadline.watch(waiting.abort)
-            containers.start(created.id)
+            containers.within(deadline).start(created.id)
             output = communicate(channel, input)
             ended = waiting.result()
+        if own_remove:
+            _remove(containers, created.id)
     except BaseException:
         io.shielded(_clean_up, containers, created.id, remove)
         raise
-    if own_remove:
-        _remove(containers, created.id)
     return RunResult(created.id, ended.status_code, output.stdout, output.stderr, tuple(created.warnings or ()))
 
 
@@ -63,20 +71,27 @@ def run_exec(
     execs: Exec, container: str, config: ExecConfig, *, input: bytes | None, timeout: float | None
 ) -> ExecResult:
     """See ``Exec.run``."""
+    check_input(input)
     config.attach_stdout = config.attach_stderr = True
     config.attach_stdin = input is not None
     created = execs.create_from(container, config)
     with (
         io.Deadline(timeout, f"the command in container {container} did not end") as deadline,
-        execs.start(created.id, tty=config.tty) as channel,
+        execs.within(deadline).start(created.id, tty=config.tty) as channel,
     ):
         deadline.watch(channel.abort)
         output = communicate(channel, input)
-    pause = 0.001
-    while (process := execs.inspect(created.id)).exit_code is None and process.running:
-        io.sleep(pause)  # an engine that shows the end a moment after the stream's
-        pause = min(pause * 2, 0.1)
+        pause = 0.001
+        while (process := execs.within(deadline).inspect(created.id)).exit_code is None and process.running:
+            deadline.sleep(pause)  # its end shows a moment after the stream's, or much later if it closed its output
+            pause = min(pause * 2, 0.1)
     return ExecResult(created.id, process.exit_code or 0, output.stdout, output.stderr)
+
+
+def check_input(input: object) -> None:
+    """Raises ``TypeError`` before anything is begun: a process that never gets its input's end never ends."""
+    if not (input is None or isinstance(input, (bytes, bytearray, memoryview))):
+        raise TypeError(f"input must be bytes, not {type(input).__name__}; a text goes as text.encode()")
 
 
 def communicate(channel: Channel, input: bytes | None) -> Output:
