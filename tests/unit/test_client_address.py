@@ -111,9 +111,10 @@ def test_a_context_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 
 def test_broken_configuration_is_an_error_with_its_path(tmp_path: Path) -> None:
     (tmp_path / ".docker").mkdir()
-    (tmp_path / ".docker" / "config.json").write_text("{")
-    with pytest.raises(ConnectError, match=r"config\.json"):
-        find_address(environ={"HOME": str(tmp_path)})
+    for broken in (b"{", b"[" * 100_000, b'{"currentContext":"\xff"}'):
+        (tmp_path / ".docker" / "config.json").write_bytes(broken)
+        with pytest.raises(ConnectError, match=r"config\.json"):
+            find_address(environ={"HOME": str(tmp_path)})
 
 
 def test_wherrys_own_socket_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

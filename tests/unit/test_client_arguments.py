@@ -14,7 +14,7 @@ from wherry.api import json as api_json
 from wherry.api.models.containers import ContainerUpdateRequest
 from wherry.api.operations.containers import ContainerInspect, ContainerKill, ContainerKillQuery
 from wherry.api.operations.images import ImageInspect
-from wherry.client import arguments, moments, references
+from wherry.client import arguments, moments, references, stream_errors
 from wherry.client.arguments import create_request, filters_of, size_in_bytes, update_request
 from wherry.client.moments import to_seconds
 from wherry.client.references import split_reference
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from wherry.client.options import CreateOptions
 
 
-@pytest.mark.parametrize("module", [arguments, moments, references])
+@pytest.mark.parametrize("module", [arguments, moments, references, stream_errors])
 def test_examples(module: object) -> None:
     assert doctest.testmod(module).failed == 0  # type: ignore[arg-type]
 

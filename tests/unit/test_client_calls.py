@@ -55,6 +55,30 @@ def test_E2_an_error_status_is_an_error_of_its_class(
     assert caught.value.path == "/containers/web/json"
 
 
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b'{"message":"no such file: \xff"}', "no such file: \N{REPLACEMENT CHARACTER}"),
+        (b'{"message":3}', "3"),
+        (b"[" * 100_000, "[" * 4096),
+        (b"<html>502 Bad Gateway</html>", "<html>502 Bad Gateway</html>"),
+        (b"", "the engine answered 502 without a word"),
+    ],
+)
+def test_E2_an_error_of_any_form_is_an_api_error(fake: FakeEngine, docker: Any, body: bytes, message: str) -> None:
+    fake.routes["GET /containers/web/json"] = (502, body)
+    with pytest.raises(wherry.ApiError) as caught:
+        docker.containers.inspect("web")
+    assert (caught.value.status, caught.value.message) == (502, message)
+
+
+def test_an_object_that_is_left_out_is_a_protocol_error(fake: FakeEngine, docker: Any) -> None:
+    fake.routes |= {"GET /containers/web/json": (200, b""), "GET /containers/json": (200, b"")}
+    with pytest.raises(wherry.ProtocolError, match="the answer is empty"):
+        docker.containers.inspect("web")
+    assert docker.containers.list() == []
+
+
 def test_ATT3_an_error_in_plain_text_is_read_as_well(fake: FakeEngine, docker: Any) -> None:
     def refuse(peer: Peer, request: Received) -> None:
         peer.send(

@@ -116,11 +116,46 @@ def test_an_error_inside_a_stream_is_raised(fake: FakeEngine, docker: Any) -> No
     assert next(iter(progress)).status == "Pulling"
 
 
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        (b'{"error":"no space","errorDetail":"no space"}', ("no space", 0)),
+        (b'{"error":"no space","errorDetail":null}', ("no space", 0)),
+        (b'{"errorDetail":{"message":"no space","code":"7"}}', ("no space", 0)),
+        (b'{"errorDetail":{"message":"no space","code":7}}', ("no space", 7)),
+        (b'{"error":{"message":"no space"}}', ("no space", 0)),
+        (b'{"error":"no space \xff"}', ("no space \N{REPLACEMENT CHARACTER}", 0)),
+    ],
+)
+def test_an_error_inside_a_stream_may_have_any_form(
+    fake: FakeEngine, docker: Any, line: bytes, error: tuple[str, int]
+) -> None:
+    fake.routes["POST /images/create"] = chunks(None, line)
+    with pytest.raises(wherry.StreamError) as caught:
+        docker.images.pull("busybox", auth=wherry.AuthConfig())
+    assert (str(caught.value), caught.value.code) == error
+
+
+def test_what_only_looks_like_an_error_inside_a_stream_passes(fake: FakeEngine, docker: Any) -> None:
+    fake.routes["POST /images/create"] = chunks(
+        None, b'{"status":"\\"error","error":""}', b'{"errors":["x"]}', b'"error"'
+    )
+    progress = docker.images.create(from_image="a", tag="1")
+    assert next(progress).status == '"error'
+    assert next(progress).extra == {"errors": ["x"]}
+
+
 def test_a_stream_of_broken_json_is_a_protocol_error(fake: FakeEngine, docker: Any) -> None:
     for broken in (b'{"Type":', b"}", b'{"Type" "x"}', b"[1]"):
         fake.routes["GET /events"] = chunks(None, broken)
         with pytest.raises(wherry.ProtocolError):
             docker.system.events().read_all()
+
+
+def test_json_nested_too_deeply_is_a_protocol_error(fake: FakeEngine, docker: Any) -> None:
+    fake.routes["GET /events"] = chunks(None, b'{"x":' + b"[" * 50_000 + b"]" * 50_000 + b',"error":"x"}')
+    with pytest.raises(wherry.ProtocolError, match="nested too deeply"):
+        docker.system.events().read_all()
 
 
 class Numbers(io.RawIOBase):

@@ -118,6 +118,14 @@ def _parse(data: bytes | str) -> Any:
         return msgspec.json.decode(cast(bytes, data).decode("utf-8", "replace"))
 
 
+def loose(data: bytes) -> Any:
+    """Plain data, whatever it is; None for what is no JSON. Bytes that are no UTF-8 become U+FFFD."""
+    try:
+        return _parse(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
 def _is_text(data: bytes | str) -> bool:
     if isinstance(data, bytes):
         try:

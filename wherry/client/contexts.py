@@ -54,5 +54,5 @@ def _read_json(path: str) -> Any:
             return msgspec.json.decode(file.read())
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConnectError(f"cannot read {path}: {error}") from None

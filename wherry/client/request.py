@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-import msgspec
-
 from wherry.api import json as api_json
 from wherry.api import query as api_query
 from wherry.api.errors import ApiError, ProtocolError, error_for_status
+from wherry.api.models.common import PlainModel
 from wherry.api.operation import Body, Operation, Reply
 
 JSON_TYPE = ("Content-Type", "application/json")
@@ -125,13 +124,10 @@ def read_error(request: Request, status: int, body: bytes) -> ApiError:
     """The exception that an error answer stands for; its text is the engine's, whatever form it came in."""
     operation = request.operation
     message = ""
-    try:
-        decoded = msgspec.json.decode(body)
-        if isinstance(decoded, dict):
-            # Podman says "cause" beside it; very old engines "error".
-            message = str(decoded.get("message") or decoded.get("error") or "")
-    except msgspec.DecodeError:
-        pass
+    decoded = api_json.loose(body)
+    if isinstance(decoded, dict):
+        # Podman says "cause" beside it; very old engines "error".
+        message = str(decoded.get("message") or decoded.get("error") or "")
     if not message:
         message = body[:4096].decode("utf-8", "replace").strip()
     if not message:
@@ -142,9 +138,19 @@ def read_error(request: Request, status: int, body: bytes) -> ApiError:
     return error_for_status(status, message, method=operation.method, path=request.path)
 
 
-def read_value(request: Request, body: bytes) -> Any:
-    """The decoded answer of an operation that returns JSON."""
+def read_value(request: Request, body: bytes, status: int = 200) -> Any:
+    """The decoded answer; None where the operation returns nothing, and for an empty list or one left out.
+
+    Raises ``ProtocolError`` for an answer without the object that it should be.
+    """
+    returns = request.operation.returns
+    if returns is None or status in (204, 304):
+        return None
+    if not body:
+        if isinstance(returns, type) and issubclass(returns, PlainModel):
+            raise ProtocolError(f"{request.operation.method} {request.path}: the answer is empty")
+        return None
     try:
-        return api_json.decode(request.operation.returns, body)
+        return api_json.decode(returns, body)
     except ProtocolError as error:
         raise ProtocolError(f"{request.operation.method} {request.path}: {error}") from error

@@ -4,35 +4,35 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-import msgspec
-
+from wherry.api import json as api_json
 from wherry.api.errors import StreamError
 
 
-class _Detail(msgspec.Struct):
-    message: str | None = None
-    code: int | None = None
-
-
-class _Line(msgspec.Struct):
-    error: str | None = None
-    detail: _Detail | None = msgspec.field(default=None, name="errorDetail")
-
-
-_decoder = msgspec.json.Decoder(_Line)
-
-
 def raise_stream_error(raw: bytes) -> None:
-    """Raise ``StreamError`` if a JSON value of a stream is an error report; values of any other form pass."""
+    """Raise ``StreamError`` if a JSON value of a stream is an error report, in whatever form; other values pass.
+
+    >>> raise_stream_error(b'{"error":"no space left on device","errorDetail":null}')
+    Traceback (most recent call last):
+        ...
+    wherry.api.errors.StreamError: no space left on device
+    """
     if b'"error' not in raw:
         return
-    try:
-        line = _decoder.decode(raw)
-    except msgspec.DecodeError:
-        return  # a value whose "error" is something else
-    text = (line.detail and line.detail.message) or line.error
+    line = api_json.loose(raw)
+    if not isinstance(line, dict):
+        return
+    detail = line.get("errorDetail")
+    fields = detail if isinstance(detail, dict) else {"message": detail}
+    text = _text(fields.get("message")) or _text(line.get("error"))
     if text:
-        raise StreamError(text, code=(line.detail and line.detail.code) or 0)
+        code = fields.get("code")
+        raise StreamError(text, code=code if isinstance(code, int) else 0)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, dict):
+        value = value.get("message")
+    return value if isinstance(value, str) else ""
 
 
 def raise_system_frame(data: bytes) -> NoReturn:

@@ -68,7 +68,7 @@ class AsyncTransport:
         if request.body is not None:
             answer = await self.request(request, timeouts)
             body = await answer.read_all()
-            return read_value(request, body) if operation.returns is not None and body else None
+            return read_value(request, body, answer.head.status)
         while True:
             connection = await self._acquire(timeouts)
             try:
@@ -83,7 +83,7 @@ class AsyncTransport:
         self._release(connection, head)
         if head.status not in operation.success:
             raise read_error(request, head.status, body)
-        return read_value(request, body) if operation.returns is not None and body else None
+        return read_value(request, body, head.status)
 
     async def request(self, request: Request, timeouts: Timeouts, *, versioned: bool = True) -> AsyncAnswer:
         """Send a request and wait for the head of its answer.

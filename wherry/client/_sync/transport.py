@@ -69,7 +69,7 @@ class Transport:
         if request.body is not None:
             answer = self.request(request, timeouts)
             body = answer.read_all()
-            return read_value(request, body) if operation.returns is not None and body else None
+            return read_value(request, body, answer.head.status)
         while True:
             connection = self._acquire(timeouts)
             try:
@@ -84,7 +84,7 @@ class Transport:
         self._release(connection, head)
         if head.status not in operation.success:
             raise read_error(request, head.status, body)
-        return read_value(request, body) if operation.returns is not None and body else None
+        return read_value(request, body, head.status)
 
     def request(self, request: Request, timeouts: Timeouts, *, versioned: bool = True) -> Answer:
         """Send a request and wait for the head of its answer.
