@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from client_fake import INSPECT, FakeEngine, Peer, Received, client_of
+from client_fake import INSPECT, MULTIPLEXED, FakeEngine, Peer, Received, client_of
 
 import wherry
+from wherry.wire.frames import encode_frame
 
 
 def test_a_value_is_a_model_with_unknown_fields_reachable(fake: FakeEngine, docker: Any) -> None:
@@ -387,6 +388,31 @@ def test_a_forked_child_takes_connections_of_its_own(fake: FakeEngine) -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         docker.containers.inspect("web")
         assert fake.connections == 2
+
+
+def test_a_forked_child_leaves_its_parents_streams_alone(fake: FakeEngine) -> None:
+    left = threading.Event()
+
+    def logs(peer: Peer, request: Received) -> None:
+        peer.chunked({"Content-Type": MULTIPLEXED})
+        peer.chunk(encode_frame(1, b"one"))
+        left.wait(5)
+        peer.chunk(encode_frame(1, b"two"))
+        peer.chunk(b"")
+
+    fake.routes["GET /containers/web/logs"] = logs
+    with wherry.connect(fake.url) as docker, docker.containers.logs("web") as stream:
+        assert next(stream) == (1, b"one")
+        child = os.fork()
+        if child == 0:
+            try:
+                stream.close()
+                docker.close()
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        left.set()
+        assert list(stream) == [(1, b"two")]
 
 
 def test_E4_an_upload_refused_early_gives_the_engines_reason(fake: FakeEngine, colour: str) -> None:

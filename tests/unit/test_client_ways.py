@@ -17,7 +17,8 @@ import pytest
 from client_fake import FakeEngine, Peer, Received, client_of
 
 import wherry
-from wherry.client.address import TlsFiles
+from wherry.client.address import TlsFiles, parse_address
+from wherry.client.dial import dial
 from wherry.wire.frames import encode_frame
 
 FILES = Path(__file__).parent / "client_tls"
@@ -210,6 +211,67 @@ def test_ssh_carries_calls_and_channels(fake: FakeEngine, colour: str, ssh: Call
             channel.send(b"hello")
             channel.send_eof()
             assert channel.read_all().stdout == b"hello"
+
+
+def test_an_ssh_that_says_much_is_not_held_up(fake: FakeEngine, colour: str, ssh: Callable[[str], None]) -> None:
+    ssh("import os\nos.write(2, b'debug1: ' * 30_000)\n" + PROXY.format(path=str(fake.path)))
+    with client_of(colour, "ssh://me@box", timeouts=wherry.Timeouts(head=10)) as docker:
+        assert docker.containers.inspect("web").id == "abc"
+
+
+def test_a_read_is_repeated_when_a_kept_ssh_ends(
+    fake: FakeEngine, colour: str, ssh: Callable[[str], None], tmp_path: Path
+) -> None:
+    """It takes the second inspection, says something and ends; the next ssh goes on."""
+    ended = tmp_path / "ended"
+    proxy = PROXY.format(path=str(fake.path)).replace(
+        "    while data := os.read(0, 65536):\n",
+        "    seen = 0\n"
+        "    while data := os.read(0, 65536):\n"
+        "        seen += data.count(b'/web/json')\n"
+        f"        if seen == 2 and not os.path.exists({str(ended)!r}):\n"
+        f"            open({str(ended)!r}, 'w').close()\n"
+        "            os.write(2, b'Connection to box closed by remote host.')\n"
+        "            os._exit(255)\n",
+    )
+    ssh(proxy)
+    with client_of(colour, "ssh://me@box") as docker:
+        assert docker.containers.inspect("web").id == "abc"
+        assert docker.containers.inspect("web").id == "abc"
+    assert ended.exists()
+
+
+def test_a_full_queue_is_waited_for(fake: FakeEngine, colour: str, tmp_path: Path) -> None:
+    path = str(tmp_path / "full.sock")
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
+        listener.bind(path)
+        listener.listen(0)
+        first.connect(path)  # the one place is taken
+        with (
+            client_of(colour, f"unix://{path}", timeouts=wherry.Timeouts(connect=0.2)) as docker,
+            pytest.raises(wherry.Timeout, match=r"no connection to .* within 0\.2 s"),
+        ):
+            docker.containers.inspect("web")
+
+        def accept() -> None:
+            listener.accept()[0].close()
+            fake.serve(listener.accept()[0])
+
+        timer = threading.Timer(0.3, accept)
+        timer.start()
+        with client_of(colour, f"unix://{path}") as docker:
+            assert docker.containers.inspect("web").id == "abc"
+        timer.join()
+
+
+def test_a_vanished_machine_is_noticed() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        dialed = dial(parse_address(f"tcp://127.0.0.1:{listener.getsockname()[1]}"), 5)
+        options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        idle, interval, count = (dialed.socket.getsockopt(socket.IPPROTO_TCP, option) for option in options)
+        assert dialed.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert idle + interval * count <= 120
+        dialed.close()
 
 
 def test_ssh_that_fails_says_why_in_its_own_words(colour: str, ssh: Callable[[str], None]) -> None:

@@ -7,9 +7,11 @@ handed the other end of one.
 from __future__ import annotations
 
 import importlib
+import os
 import socket
+import struct
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, cast
 
 from wherry.api.errors import ConnectError, Timeout
 from wherry.client.address import Address
@@ -19,18 +21,29 @@ if TYPE_CHECKING:
 
 Dialer = Callable[[], socket.socket]
 
+_KEPT = 4096  # bytes of what ssh says
+
 
 class Dialed:
-    """A connected socket, and the ssh process behind it where there is one."""
+    """A connected socket, and the ssh process behind it where there is one.
 
-    __slots__ = ("process", "socket")
+    A forked child has a copy of both: what it closes is its copy, the connection is its parent's.
+    """
 
-    def __init__(self, sock: socket.socket, process: subprocess.Popen[bytes] | None = None) -> None:
+    __slots__ = ("_pid", "_said", "process", "socket")
+
+    def __init__(
+        self, sock: socket.socket, process: subprocess.Popen[bytes] | None = None, said: Callable[[], str] | None = None
+    ) -> None:
         self.socket = sock
         self.process = process
+        self._said = said
+        self._pid = os.getpid()
 
     def shut(self) -> None:
         """End the connection, waking whoever uses it; the socket stays open."""
+        if self._pid != os.getpid():
+            return
         try:
             self.socket.shutdown(socket.SHUT_RDWR)
         except OSError:
@@ -40,25 +53,19 @@ class Dialed:
         """Close the socket, waking whoever uses it, and end the process."""
         self.shut()
         self.socket.close()
-        process = self.process
-        if process is None:
+        process, self.process = self.process, None
+        if process is None or self._pid != os.getpid():
             return
-        self.process = None
         process.terminate()
         if not _ended(process):
             process.kill()
             process.wait()
-        if process.stderr is not None:
-            process.stderr.close()
 
     def complaint(self) -> str:
-        """What the process behind the socket said on its standard error, empty if nothing."""
-        process = self.process
-        if process is None or process.stderr is None:
+        """What the process behind the socket said last on its standard error, if it has ended; empty if nothing."""
+        if self.process is None or self._said is None or not _ended(self.process):
             return ""
-        if not _ended(process):
-            return ""
-        return process.stderr.read(4096).decode("utf-8", "replace").strip()
+        return self._said()
 
 
 def dial(address: Address, timeout: float | None, embedded: Dialer | None = None) -> Dialed:
@@ -98,20 +105,33 @@ def embedded_dialer(address: Address) -> Dialer:
 def _dial_unix(path: str, timeout: float | None) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        sock.settimeout(timeout)
+        # The kernel's own deadline: a socket with Python's does not wait for a place in the engine's queue.
+        _set_send_timeout(sock, timeout)
         sock.connect(path)
-        sock.settimeout(None)
+        _set_send_timeout(sock, None)
+    except BlockingIOError:
+        sock.close()
+        raise TimeoutError from None
     except BaseException:
         sock.close()
         raise
     return sock
 
 
+def _set_send_timeout(sock: socket.socket, seconds: float | None) -> None:
+    micros = 0 if seconds is None else max(1, int(seconds * 1_000_000))  # 0 is for ever
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", *divmod(micros, 1_000_000)))
+
+
 def _dial_tcp(address: Address, timeout: float | None) -> socket.socket:
     sock = socket.create_connection((address.host, address.port or 0), timeout)
     sock.settimeout(None)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # a vanished engine ends an idle stream some day
+    # An engine whose machine has vanished ends an idle stream after some two minutes.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 30)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
     return sock
 
 
@@ -150,7 +170,30 @@ def _dial_ssh(address: Address, timeout: float | None) -> Dialed:
         raise
     finally:
         theirs.close()
-    return Dialed(ours, process)
+    assert process.stderr is not None
+    return Dialed(ours, process, _listen(process.stderr))
+
+
+def _listen(stderr: IO[bytes]) -> Callable[[], str]:
+    """Read what a process says as it says it, so that a talkative one is not held up; the result gives the end of it."""
+    import threading
+
+    last = bytearray()
+
+    def read() -> None:
+        with stderr:
+            while data := os.read(stderr.fileno(), 65536):
+                last.extend(data)
+                del last[:-_KEPT]
+
+    thread = threading.Thread(target=read, name="wherry-ssh", daemon=True)
+    thread.start()
+
+    def said() -> str:
+        thread.join(0.5)  # a process of its own may still hold the other end
+        return bytes(last).decode("utf-8", "replace").strip()
+
+    return said
 
 
 def _ended(process: subprocess.Popen[bytes]) -> bool:

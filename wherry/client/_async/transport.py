@@ -76,7 +76,7 @@ class AsyncTransport:
                 head, body = await connection.read_answer(request)
                 break
             except ProtocolError as error:
-                self._failed(connection, request, error)
+                await self._failed(connection, request, error)
             except BaseException:
                 connection.stream.close()
                 raise
@@ -98,7 +98,7 @@ class AsyncTransport:
                 answer = await self._exchange(connection, request, timeouts, versioned)
                 break
             except ProtocolError as error:
-                self._failed(connection, request, error)
+                await self._failed(connection, request, error)
             except BaseException:
                 connection.stream.close()
                 raise
@@ -232,17 +232,18 @@ class AsyncTransport:
         await connection.stream.send(head if request.body is None else head + request.body)
         connection.sent = True
 
-    def _failed(self, connection: AsyncConnection, request: Request, error: ProtocolError) -> None:
+    async def _failed(self, connection: AsyncConnection, request: Request, error: ProtocolError) -> None:
         """Close a broken connection and raise the error, unless the call may be made again on a new one.
 
         It may be where a kept connection had ended just now, and the engine cannot have acted on the request.
         """
-        complaint = connection.stream.complaint()
+        harmless = request.operation.method in _REPEATABLE or not connection.sent
+        again = connection.used and harmless and request.stream is None
+        complaint = "" if again else await io.in_worker(connection.stream.complaint)
         connection.stream.close()
         if complaint:  # the way to the engine (ssh) has its own words
             raise ConnectError(f"cannot connect to {self.address}: {complaint}") from error
-        harmless = request.operation.method in _REPEATABLE or not connection.sent
-        if not (connection.used and harmless and request.stream is None):
+        if not again:
             raise error
         while self._idle:
             self._idle.pop().stream.close()  # the others have likely ended too

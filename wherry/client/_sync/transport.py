@@ -234,12 +234,13 @@ class Transport:
 
         It may be where a kept connection had ended just now, and the engine cannot have acted on the request.
         """
-        complaint = connection.stream.complaint()
+        harmless = request.operation.method in _REPEATABLE or not connection.sent
+        again = connection.used and harmless and request.stream is None
+        complaint = "" if again else io.in_worker(connection.stream.complaint)
         connection.stream.close()
         if complaint:  # the way to the engine (ssh) has its own words
             raise ConnectError(f"cannot connect to {self.address}: {complaint}") from error
-        harmless = request.operation.method in _REPEATABLE or not connection.sent
-        if not (connection.used and harmless and request.stream is None):
+        if not again:
             raise error
         while self._idle:
             self._idle.pop().stream.close()  # the others have likely ended too
