@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import logging
+import os
 import signal
 import socket
 import sys
@@ -62,6 +63,8 @@ class Engine:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._core: core.Engine | None = None
+        self._pid = os.getpid()
+        self._holders: int | None = None  # clients, of an engine that the first of them started and the last closes
 
     def start(self) -> Engine:
         """Start it, recovering what an earlier engine left. Raises ``ConnectError`` that says why it cannot."""
@@ -94,7 +97,7 @@ class Engine:
     def close(self) -> None:
         """Leave it; see ``ephemeral`` for what becomes of the containers."""
         engine, self._core = self._core, None
-        if engine is None:
+        if engine is None or self._pid != os.getpid():
             return
         with _running_lock:
             _running.pop(self.data_root, None)
@@ -139,6 +142,12 @@ class Engine:
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         assert self._loop is not None
+        if self._pid != os.getpid():
+            coroutine.close()
+            raise ConnectError(
+                "the engine runs in the process that this one was forked from: have it serve a unix socket there "
+                "(Engine.serve), and connect to that here"
+            )
         future: concurrent.futures.Future[T] = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         return future.result()
 
@@ -168,23 +177,21 @@ _running_lock = threading.RLock()
 
 
 class _Joined:
-    """A client's hold on an engine of this process; the last one's end closes an engine that a client started."""
+    """A client's hold on an engine that a client started; the end of the last one closes it."""
 
-    def __init__(self, engine: Engine, holders: list[int]) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._holders = holders
-        holders[0] += 1
+        engine._holders = (engine._holders or 0) + 1
 
     def __call__(self) -> socket.socket:
         return self._engine.dial()
 
     def close(self) -> None:
-        self._holders[0] -= 1
-        if self._holders[0] == 0:
-            self._engine.close()
-
-
-_held: dict[Path, list[int]] = {}
+        with _joining:
+            assert self._engine._holders is not None
+            self._engine._holders -= 1
+            if self._engine._holders == 0:
+                self._engine.close()
 
 
 def connect_embedded(data_root: str | None = None) -> Callable[[], socket.socket]:
@@ -197,10 +204,9 @@ def connect_embedded(data_root: str | None = None) -> Callable[[], socket.socket
         engine = _running.get(root)
         if engine is None:
             engine = Engine(root).start()
-            _held[root] = [0]
-        elif root not in _held:
+        elif engine._holders is None:
             return engine.dial  # somebody else's, who closes it
-        return _Joined(engine, _held[root])
+        return _Joined(engine)
 
 
 _joining = threading.Lock()

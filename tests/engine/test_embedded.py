@@ -86,6 +86,41 @@ def test_what_ran_on_is_removed_with_the_exec_root_that_the_first_engine_made(sc
     assert not left(data, exec_root)
 
 
+def test_a_client_closes_an_engine_that_clients_started_and_no_other(scratch: Path) -> None:
+    data = scratch / "w"
+    with wherry.connect(f"embedded:{data}") as first, wherry.connect(f"embedded:{data}") as second:
+        first.system.ping()
+        second.system.ping()
+        first.close()
+        second.system.ping()
+    with wherry.Engine(data) as engine:  # though clients had one on these roots before
+        with engine.client() as docker:
+            docker.system.ping()
+        engine.dial().close()
+
+
+def test_a_forked_child_is_told_that_the_engine_is_its_parents(scratch: Path) -> None:
+    code = f"""
+import os, wherry
+with wherry.Engine({str(scratch / "w")!r}) as engine, engine.client() as docker:
+    docker.system.ping()
+    child = os.fork()
+    if child == 0:
+        try:
+            docker.system.ping()
+        except wherry.ConnectError as error:
+            print(error, flush=True)
+        engine.close()
+        os._exit(0)
+    os.waitpid(child, 0)
+    print(docker.system.ping().os_type)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=REPOSITORY)
+    first, second = done.stdout.splitlines()
+    assert "forked from" in first
+    assert second == "linux"
+
+
 def test_a_refused_engine_leaves_nothing(scratch: Path) -> None:
     data, other = scratch / "data", roots(scratch / "data", None)[1]
     with wherry.Engine(data, scratch / "run", ephemeral=True):
