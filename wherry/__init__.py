@@ -55,8 +55,14 @@ if TYPE_CHECKING:
     )
     from wherry.api.models.images import AuthConfig
     from wherry.api.models.networks import EndpointSettings, NetworkingConfig
+    from wherry.client._async.channel import AsyncChannel
     from wherry.client._async.client import AsyncClient, connect_async
+    from wherry.client._async.containers import AsyncWaiting
+    from wherry.client._async.streams import AsyncArchive, AsyncBytes, AsyncFrames, AsyncJsonStream, AsyncUpload
+    from wherry.client._sync.channel import Channel
     from wherry.client._sync.client import Client, connect
+    from wherry.client._sync.containers import Waiting
+    from wherry.client._sync.streams import Archive, Bytes, Frames, JsonStream, Upload
     from wherry.client.address import TlsFiles
     from wherry.client.results import ExecResult, Output, Ping, RunResult
     from wherry.client.timeouts import Timeouts
@@ -103,6 +109,7 @@ _HOST_MODELS = (
     "VolumeOptions",
     "WeightDevice",
 )
+_STREAMS = ("Archive", "Bytes", "Frames", "JsonStream", "Upload")
 _HOMES = {
     **dict.fromkeys(_ERRORS, "wherry.api.errors"),
     **dict.fromkeys(_CONTAINER_MODELS, "wherry.api.models.containers"),
@@ -110,6 +117,12 @@ _HOMES = {
     "AuthConfig": "wherry.api.models.images",
     "EndpointSettings": "wherry.api.models.networks",
     "NetworkingConfig": "wherry.api.models.networks",
+    **dict.fromkeys(_STREAMS, "wherry.client._sync.streams"),
+    **{f"Async{name}": "wherry.client._async.streams" for name in _STREAMS},
+    "AsyncChannel": "wherry.client._async.channel",
+    "AsyncWaiting": "wherry.client._async.containers",
+    "Channel": "wherry.client._sync.channel",
+    "Waiting": "wherry.client._sync.containers",
     "AsyncClient": "wherry.client._async.client",
     "connect_async": "wherry.client._async.client",
     "Client": "wherry.client._sync.client",
@@ -130,10 +143,20 @@ __all__ = [
     "STDERR",
     "STDOUT",
     "ApiError",
+    "Archive",
+    "AsyncArchive",
+    "AsyncBytes",
+    "AsyncChannel",
     "AsyncClient",
+    "AsyncFrames",
+    "AsyncJsonStream",
+    "AsyncUpload",
+    "AsyncWaiting",
     "AuthConfig",
     "BadRequest",
     "BindOptions",
+    "Bytes",
+    "Channel",
     "Client",
     "Conflict",
     "ConnectError",
@@ -147,8 +170,10 @@ __all__ = [
     "Engine",
     "ExecResult",
     "Forbidden",
+    "Frames",
     "HealthConfig",
     "HostConfig",
+    "JsonStream",
     "LogConfig",
     "Mount",
     "NetworkingConfig",
@@ -171,7 +196,9 @@ __all__ = [
     "Ulimit",
     "Unauthorized",
     "Unavailable",
+    "Upload",
     "VolumeOptions",
+    "Waiting",
     "WeightDevice",
     "WherryError",
     "connect",
@@ -180,17 +207,19 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    from importlib import import_module
+if not TYPE_CHECKING:  # else a type checker would take any name
 
-    if name == "errors":
-        value: Any = import_module("wherry.api.errors")
-    elif (home := _HOMES.get(name)) is not None:
-        value = getattr(import_module(home), name)
-    else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> Any:
+        from importlib import import_module
+
+        if name == "errors":
+            value: Any = import_module("wherry.api.errors")
+        elif (home := _HOMES.get(name)) is not None:
+            value = getattr(import_module(home), name)
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

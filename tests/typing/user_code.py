@@ -6,8 +6,9 @@ Every call on containers, in both colours, gives what its documentation says, wi
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import assert_type
 
 import wherry
@@ -24,6 +25,38 @@ def connected() -> None:
         assert_type(docker, Client)
     with wherry.connect("unix:///run/wherry/wherry.sock", timeouts=wherry.Timeouts(idle=5)) as docker:
         assert_type(docker.system.ping().api_version, str)
+
+
+def names_that_are_not_there() -> None:
+    wherry.conect()  # type: ignore[attr-defined]
+
+
+def bodies(docker: Client, path: Path, archive: wherry.Archive, ports: dict[str, int]) -> None:
+    docker.images.load("busybox.tar")  # type: ignore[arg-type]
+    docker.images.load(path)  # type: ignore[arg-type]
+    docker.images.load(path.open("rb"))
+    docker.images.load(piece for piece in (b"a", b"b"))
+    docker.containers.put_archive("web", "/srv", archive)
+    docker.containers.put_archive("web", "/srv", ["text"])  # type: ignore[list-item]
+    docker.images.build(path, t="app")
+    docker.images.build(3)  # type: ignore[arg-type]
+    docker.containers.run("busybox", ports=ports)
+    docker.containers.run("busybox", ports={"80/tcp": [8080, "127.0.0.1:81"], 53: ("127.0.0.1", 53)})
+    docker.containers.run("busybox", ports={80: 8.5})  # type: ignore[dict-item]
+    assert_type(archive.write_to(path), int)
+
+
+def pump(channel: wherry.Channel, logs: wherry.Frames) -> None:
+    for frames in (channel, logs):
+        for number, data in frames:
+            assert_type((number, data), tuple[int, bytes])
+
+
+async def async_bodies(docker: AsyncClient, archive: wherry.AsyncBytes, pieces: AsyncIterator[bytes]) -> None:
+    await docker.images.load("busybox.tar")  # type: ignore[arg-type]
+    await docker.images.load(archive)
+    await docker.images.load(pieces)
+    await docker.images.load(io.BytesIO(b""))
 
 
 def values(docker: Client) -> None:

@@ -123,6 +123,15 @@ def test_ports(place: object, ip: str, port: str) -> None:
     assert (binding.host_ip, binding.host_port) == (ip, port)
 
 
+@pytest.mark.parametrize("places", [[8080, ("::1", 8081)], (8080, ("::1", 8081))])
+def test_several_ports(places: object) -> None:
+    request = create_request("busybox", None, None, None, None, {"ports": {80: places}})
+    assert request.host_config is not None
+    assert request.host_config.port_bindings is not None
+    found = [(binding.host_ip, binding.host_port) for binding in request.host_config.port_bindings["80/tcp"] or []]
+    assert found == [("", "8080"), ("::1", "8081")]
+
+
 def test_unknown_options_and_a_missing_image_are_refused() -> None:
     with pytest.raises(TypeError, match="memroy"):
         create_request("busybox", None, None, None, None, {"memroy": 1})  # type: ignore[typeddict-unknown-key]

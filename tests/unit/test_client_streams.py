@@ -190,6 +190,32 @@ def test_import_gives_the_new_images_id(fake: FakeEngine, docker: Any) -> None:
     assert fake.last().query == "fromSrc=-&repo=mine&tag=1&changes=CMD%20%5B%22sh%22%5D&changes=ENV%20a%3Db"
 
 
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("busybox.tar", r"""for a file, give open\('busybox.tar', "rb"\)"""),
+        (Path("busybox.tar"), r"""for a file, give open\('busybox.tar', "rb"\)"""),
+        (3, "an iterable of bytes, not int"),
+    ],
+)
+def test_what_can_be_no_body_is_refused_before_anything_is_sent(
+    fake: FakeEngine, docker: Any, body: Any, message: str
+) -> None:
+    with pytest.raises(TypeError, match=message):
+        docker.images.load(body)
+    with pytest.raises(TypeError, match=message):
+        docker.containers.put_archive("web", "/srv", body)
+    assert fake.received == []
+
+
+def test_an_archive_goes_from_one_container_into_another(fake: FakeEngine, docker: Any) -> None:
+    fake.routes["GET /images/a/get"] = chunks(None, b"x" * 100_000, b"y" * 300_000)
+    fake.routes["POST /images/load"] = chunks(None, b'{"stream":"Loaded image: a:1"}')
+    with docker.images.get("a") as archive:
+        assert docker.images.load(archive) == ["a:1"]
+    assert fake.last().body == b"x" * 100_000 + b"y" * 300_000
+
+
 def test_a_file_that_is_not_binary_is_refused(fake: FakeEngine, docker: Any) -> None:
     with pytest.raises(TypeError, match="binary"):
         docker.images.load(io.StringIO("text"))

@@ -203,9 +203,16 @@ def _publish(request: ContainerCreateRequest, host: HostConfig, ports: Mapping[s
     for port, places in ports.items():
         key = str(port) if "/" in str(port) else f"{port}/tcp"
         exposed[key] = {}
-        bindings[key] = [_binding(place) for place in (places if isinstance(places, list) else [places])]
+        bindings[key] = [_binding(place) for place in (places if _is_several(places) else [places])]
     request.exposed_ports = exposed
     host.port_bindings = bindings
+
+
+def _is_several(places: Any) -> bool:
+    """A tuple that begins with a text is an address and its port."""
+    if isinstance(places, tuple):
+        return not (len(places) == 2 and isinstance(places[0], str))
+    return isinstance(places, Sequence) and not isinstance(places, str)
 
 
 def _binding(place: Any) -> PortBinding:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
 if TYPE_CHECKING:
     from wherry.api.models.containers import HealthConfig, PortBinding
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
         WeightDevice,
     )
     from wherry.api.models.images import AuthConfig
+
+    PortPlace: TypeAlias = int | str | tuple[str, int] | tuple[str, str] | PortBinding | None
+    PortPlaces: TypeAlias = PortPlace | Sequence[PortPlace]
 
 
 class ResourceOptions(TypedDict, total=False):
@@ -104,7 +107,7 @@ class CreateOptions(ResourceOptions, total=False):
     log_config: LogConfig
     network_mode: str
     port_bindings: Mapping[str, Sequence[PortBinding] | None]
-    ports: Mapping[str | int, Any]
+    ports: Mapping[Any, PortPlaces]  # str or int; a checker takes a dict[str, …] for no Mapping[str | int, …]
     auto_remove: bool
     volume_driver: str
     volumes_from: Sequence[str]

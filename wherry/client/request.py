@@ -14,6 +14,7 @@ from wherry.api import query as api_query
 from wherry.api.errors import ApiError, ProtocolError, error_for_status
 from wherry.api.models.common import PlainModel
 from wherry.api.operation import Body, Operation, Reply
+from wherry.client.bodies import check_body
 
 JSON_TYPE = ("Content-Type", "application/json")
 TAR_TYPE = ("Content-Type", "application/x-tar")
@@ -77,7 +78,9 @@ def build(
     stream: Any = None,
     headers: tuple[tuple[str, str], ...] = (),
 ) -> Request:
-    """The request for an operation. Raises ``ValueError`` for an argument that fits in no path.
+    """The request for an operation.
+
+    Raises ``ValueError`` for an argument that fits in no path, ``TypeError`` for a stream that can be no body.
 
     >>> from wherry.api.operations.containers import ContainerStart
     >>> build(ContainerStart, {"id": "web"}).path
@@ -94,6 +97,7 @@ def build(
         data = api_json.encode_request(body)
         headers = (JSON_TYPE, *headers)
     elif stream is not None and operation.body is Body.STREAM:
+        check_body(stream)
         headers = (TAR_TYPE, *headers)
         if isinstance(stream, (bytes, bytearray, memoryview)):
             data, stream = bytes(stream), None

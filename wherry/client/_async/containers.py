@@ -21,6 +21,7 @@ from wherry.client.request import build, read_value
 from wherry.client.results import RunResult
 
 if TYPE_CHECKING:
+    from wherry.client.bodies import AsyncBody
     from wherry.client.options import CreateOptions, UpdateOptions
     from wherry.wire.pathstat import PathStat
 
@@ -415,7 +416,7 @@ class AsyncContainers(AsyncGroup):
         self,
         id: str,
         path: str,
-        archive: Any,
+        archive: AsyncBody,
         *,
         no_overwrite_dir_non_dir: bool | None = None,
         copy_uid_gid: bool | None = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from wherry.api.models.images import AuthConfig
 from wherry.api.operation import Operation
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from wherry.client._async.client import AsyncClient
 
 
+G = TypeVar("G", bound="AsyncGroup")
+
+
 class AsyncGroup:
     """The calls of one of the API's tags."""
 
@@ -24,12 +27,6 @@ class AsyncGroup:
 
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
-
-    def within(self, deadline: io.Deadline) -> Self:
-        """The same calls, each ended by the deadline."""
-        client = self._client
-        timeouts = deadline.limit(client.timeouts)
-        return self if timeouts is client.timeouts else type(self)(client.with_timeouts(timeouts))
 
     async def _call(
         self,
@@ -68,3 +65,10 @@ class AsyncGroup:
 
             auth = await io.in_worker(credentials_for, registry_of(name))
         return (("X-Registry-Auth", auth_header(auth)),)
+
+
+def within(group: G, deadline: io.Deadline) -> G:
+    """The same calls, each ended by the deadline."""
+    client = group._client
+    timeouts = deadline.limit(client.timeouts)
+    return group if timeouts is client.timeouts else type(group)(client.with_timeouts(timeouts))

@@ -18,6 +18,9 @@ from wherry.client.context import BUILD_OPTIONS, as_json, as_list, open_context
 from wherry.client.references import built_image, config_header, loaded_names, split_reference
 
 if TYPE_CHECKING:
+    from os import PathLike
+
+    from wherry.client.bodies import AsyncBody
     from wherry.client.options import BuildOptions
 
 _Progress = AsyncJsonStream[models.ProgressMessage]
@@ -70,7 +73,7 @@ class AsyncImages(AsyncGroup):
 
     async def import_(
         self,
-        source: Any,
+        source: str | AsyncBody,
         *,
         repo: str | None = None,
         tag: str | None = None,
@@ -110,7 +113,7 @@ class AsyncImages(AsyncGroup):
         changes: Sequence[str] | None = None,
         platform: str | None = None,
         auth: models.AuthConfig | None = None,
-        source: Any = None,
+        source: AsyncBody | None = None,
     ) -> _Progress:
         """Pull or import an image and follow the progress (ImageCreate); see ``pull`` and ``import_``.
 
@@ -214,7 +217,9 @@ class AsyncImages(AsyncGroup):
         made: IdResponse = await self._call(ops.ImageCommit, None, query, config or models.ContainerConfig())
         return made
 
-    async def build(self, context: Any = None, **options: Unpack[BuildOptions]) -> str:
+    async def build(
+        self, context: str | PathLike[str] | AsyncBody | None = None, **options: Unpack[BuildOptions]
+    ) -> str:
         """Build an image from a Dockerfile (ImageBuild); its id.
 
         ``context``: a directory, without what its ``.dockerignore`` names, or a tar archive: bytes, a file open for
@@ -225,7 +230,9 @@ class AsyncImages(AsyncGroup):
         """
         return built_image(await (await self.build_progress(context, **options)).read_all())
 
-    async def build_progress(self, context: Any = None, **options: Unpack[BuildOptions]) -> _Progress:
+    async def build_progress(
+        self, context: str | PathLike[str] | AsyncBody | None = None, **options: Unpack[BuildOptions]
+    ) -> _Progress:
         """As ``build``, following the progress (ImageBuild). Leaving it early gives the build up.
 
         async with await docker.images.build_progress("app", t="app") as progress:
@@ -299,7 +306,7 @@ class AsyncImages(AsyncGroup):
         """Several images as one tar archive (ImageGetAll)."""
         return AsyncBytes(await self._open(ops.ImageGetAll, None, ops.ImageGetAllQuery(names=list(names))))
 
-    async def load(self, archive: Any) -> builtins.list[str]:
+    async def load(self, archive: AsyncBody) -> builtins.list[str]:
         """Take in the images of a tar archive (ImageLoad); their references, or ids where they have none.
 
         ``archive``: bytes, a file open for reading bytes, or an iterable of bytes. Raises ``StreamError`` if it is no
@@ -311,7 +318,7 @@ class AsyncImages(AsyncGroup):
         messages = await (await self.load_progress(archive, quiet=True)).read_all()
         return loaded_names(message.stream for message in messages)
 
-    async def load_progress(self, archive: Any, *, quiet: bool | None = None) -> _Progress:
+    async def load_progress(self, archive: AsyncBody, *, quiet: bool | None = None) -> _Progress:
         """As ``load``, following the progress (ImageLoad)."""
         answer = await self._open(ops.ImageLoad, None, ops.ImageLoadQuery(quiet=quiet), stream=archive)
         return AsyncJsonStream(answer, models.ProgressMessage)

@@ -14,6 +14,7 @@ from wherry.api.models.exec import ExecConfig
 from wherry.api.operations.containers import ContainerAttachQuery
 from wherry.client._async import io
 from wherry.client._async.channel import AsyncChannel
+from wherry.client._async.group import within
 from wherry.client.results import ExecResult, Output, RunResult
 
 if TYPE_CHECKING:
@@ -50,12 +51,12 @@ async def run_container(
     try:
         async with (
             io.Deadline(timeout, f"container {created.id[:12]} did not end") as deadline,
-            await containers.within(deadline).open_channel(created.id, query, tty=request.tty) as channel,
-            await containers.within(deadline).begin_wait(created.id, condition=condition) as waiting,
+            await within(containers, deadline).open_channel(created.id, query, tty=request.tty) as channel,
+            await within(containers, deadline).begin_wait(created.id, condition=condition) as waiting,
         ):
             deadline.watch(channel.abort)
             deadline.watch(waiting.abort)
-            await containers.within(deadline).start(created.id)
+            await within(containers, deadline).start(created.id)
             output = await communicate(channel, input)
             ended = await waiting.result()
         if own_remove:
@@ -76,12 +77,12 @@ async def run_exec(
     created = await execs.create_from(container, config)
     async with (
         io.Deadline(timeout, f"the command in container {container} did not end") as deadline,
-        await execs.within(deadline).start(created.id, tty=config.tty) as channel,
+        await within(execs, deadline).start(created.id, tty=config.tty) as channel,
     ):
         deadline.watch(channel.abort)
         output = await communicate(channel, input)
         pause = 0.001
-        while (process := await execs.within(deadline).inspect(created.id)).exit_code is None and process.running:
+        while (process := await within(execs, deadline).inspect(created.id)).exit_code is None and process.running:
             await deadline.sleep(
                 pause
             )  # its end shows a moment after the stream's, or much later if it closed its output

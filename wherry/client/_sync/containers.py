@@ -22,6 +22,7 @@ from wherry.client.request import build, read_value
 from wherry.client.results import RunResult
 
 if TYPE_CHECKING:
+    from wherry.client.bodies import Body
     from wherry.client.options import CreateOptions, UpdateOptions
     from wherry.wire.pathstat import PathStat
 
@@ -410,7 +411,7 @@ class Containers(Group):
         self,
         id: str,
         path: str,
-        archive: Any,
+        archive: Body,
         *,
         no_overwrite_dir_non_dir: bool | None = None,
         copy_uid_gid: bool | None = None,

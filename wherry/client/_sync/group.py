@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from wherry.api.models.images import AuthConfig
 from wherry.api.operation import Operation
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from wherry.client._sync.client import Client
 
 
+G = TypeVar("G", bound="Group")
+
+
 class Group:
     """The calls of one of the API's tags."""
 
@@ -25,12 +28,6 @@ class Group:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-
-    def within(self, deadline: io.Deadline) -> Self:
-        """The same calls, each ended by the deadline."""
-        client = self._client
-        timeouts = deadline.limit(client.timeouts)
-        return self if timeouts is client.timeouts else type(self)(client.with_timeouts(timeouts))
 
     def _call(
         self,
@@ -69,3 +66,10 @@ class Group:
 
             auth = io.in_worker(credentials_for, registry_of(name))
         return (("X-Registry-Auth", auth_header(auth)),)
+
+
+def within(group: G, deadline: io.Deadline) -> G:
+    """The same calls, each ended by the deadline."""
+    client = group._client
+    timeouts = deadline.limit(client.timeouts)
+    return group if timeouts is client.timeouts else type(group)(client.with_timeouts(timeouts))

@@ -19,6 +19,9 @@ from wherry.client.context import BUILD_OPTIONS, as_json, as_list, open_context
 from wherry.client.references import built_image, config_header, loaded_names, split_reference
 
 if TYPE_CHECKING:
+    from os import PathLike
+
+    from wherry.client.bodies import Body
     from wherry.client.options import BuildOptions
 
 _Progress = JsonStream[models.ProgressMessage]
@@ -69,7 +72,7 @@ class Images(Group):
 
     def import_(
         self,
-        source: Any,
+        source: str | Body,
         *,
         repo: str | None = None,
         tag: str | None = None,
@@ -109,7 +112,7 @@ class Images(Group):
         changes: Sequence[str] | None = None,
         platform: str | None = None,
         auth: models.AuthConfig | None = None,
-        source: Any = None,
+        source: Body | None = None,
     ) -> _Progress:
         """Pull or import an image and follow the progress (ImageCreate); see ``pull`` and ``import_``.
 
@@ -209,7 +212,7 @@ class Images(Group):
         made: IdResponse = self._call(ops.ImageCommit, None, query, config or models.ContainerConfig())
         return made
 
-    def build(self, context: Any = None, **options: Unpack[BuildOptions]) -> str:
+    def build(self, context: str | PathLike[str] | Body | None = None, **options: Unpack[BuildOptions]) -> str:
         """Build an image from a Dockerfile (ImageBuild); its id.
 
         ``context``: a directory, without what its ``.dockerignore`` names, or a tar archive: bytes, a file open for
@@ -220,7 +223,9 @@ class Images(Group):
         """
         return built_image((self.build_progress(context, **options)).read_all())
 
-    def build_progress(self, context: Any = None, **options: Unpack[BuildOptions]) -> _Progress:
+    def build_progress(
+        self, context: str | PathLike[str] | Body | None = None, **options: Unpack[BuildOptions]
+    ) -> _Progress:
         """As ``build``, following the progress (ImageBuild). Leaving it early gives the build up.
 
         with docker.images.build_progress("app", t="app") as progress:
@@ -294,7 +299,7 @@ class Images(Group):
         """Several images as one tar archive (ImageGetAll)."""
         return Bytes(self._open(ops.ImageGetAll, None, ops.ImageGetAllQuery(names=list(names))))
 
-    def load(self, archive: Any) -> builtins.list[str]:
+    def load(self, archive: Body) -> builtins.list[str]:
         """Take in the images of a tar archive (ImageLoad); their references, or ids where they have none.
 
         ``archive``: bytes, a file open for reading bytes, or an iterable of bytes. Raises ``StreamError`` if it is no
@@ -306,7 +311,7 @@ class Images(Group):
         messages = (self.load_progress(archive, quiet=True)).read_all()
         return loaded_names(message.stream for message in messages)
 
-    def load_progress(self, archive: Any, *, quiet: bool | None = None) -> _Progress:
+    def load_progress(self, archive: Body, *, quiet: bool | None = None) -> _Progress:
         """As ``load``, following the progress (ImageLoad)."""
         answer = self._open(ops.ImageLoad, None, ops.ImageLoadQuery(quiet=quiet), stream=archive)
         return JsonStream(answer, models.ProgressMessage)

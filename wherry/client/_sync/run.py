@@ -15,6 +15,7 @@ from wherry.api.models.exec import ExecConfig
 from wherry.api.operations.containers import ContainerAttachQuery
 from wherry.client._sync import io
 from wherry.client._sync.channel import Channel
+from wherry.client._sync.group import within
 from wherry.client.results import ExecResult, Output, RunResult
 
 if TYPE_CHECKING:
@@ -51,12 +52,12 @@ def run_container(
     try:
         with (
             io.Deadline(timeout, f"container {created.id[:12]} did not end") as deadline,
-            containers.within(deadline).open_channel(created.id, query, tty=request.tty) as channel,
-            containers.within(deadline).begin_wait(created.id, condition=condition) as waiting,
+            within(containers, deadline).open_channel(created.id, query, tty=request.tty) as channel,
+            within(containers, deadline).begin_wait(created.id, condition=condition) as waiting,
         ):
             deadline.watch(channel.abort)
             deadline.watch(waiting.abort)
-            containers.within(deadline).start(created.id)
+            within(containers, deadline).start(created.id)
             output = communicate(channel, input)
             ended = waiting.result()
         if own_remove:
@@ -77,12 +78,12 @@ def run_exec(
     created = execs.create_from(container, config)
     with (
         io.Deadline(timeout, f"the command in container {container} did not end") as deadline,
-        execs.within(deadline).start(created.id, tty=config.tty) as channel,
+        within(execs, deadline).start(created.id, tty=config.tty) as channel,
     ):
         deadline.watch(channel.abort)
         output = communicate(channel, input)
         pause = 0.001
-        while (process := execs.within(deadline).inspect(created.id)).exit_code is None and process.running:
+        while (process := within(execs, deadline).inspect(created.id)).exit_code is None and process.running:
             deadline.sleep(pause)  # its end shows a moment after the stream's, or much later if it closed its output
             pause = min(pause * 2, 0.1)
     return ExecResult(created.id, process.exit_code or 0, output.stdout, output.stderr)
