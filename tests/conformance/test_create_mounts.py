@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import re
+import stat
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -145,3 +148,27 @@ def test_CRE24_anonymous_volumes_take_the_images_content(engine: Engine, rich_im
     mounts = engine.inspect(engine.containers()[0])["Mounts"]
     assert [(m["Type"], m["Destination"], m["RW"]) for m in mounts] == [("volume", "/data", True)]
     assert len(mounts[0]["Name"]) == 64
+
+
+def test_CRE22_where_mounts_go_is_made_as_ordinary_directories_and_files(engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "dir").mkdir()
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "file").touch()
+    container = engine.create(
+        "true",
+        HostConfig={
+            "NetworkMode": "none",
+            "Binds": [f"{tmp_path}/dir:/dir/of", f"{tmp_path}/file:/file/of", f"{tmp_path}/deep:/dir/of/very/deep"],
+            "Tmpfs": {"/tmpfs/of": ""},
+            "Mounts": [{"Type": "volume", "Target": "/volume/of"}],
+        },
+    )
+    engine.start(container)
+    engine.wait(container)
+    exported = engine.http.get(f"/containers/{container}/export").body
+    places = ["dir", "dir/of", "file", "file/of", "tmpfs", "tmpfs/of", "volume", "volume/of"]
+    with tarfile.open(fileobj=io.BytesIO(exported)) as tar:
+        assert {name: stat.S_IMODE(tar.getmember(name).mode) for name in places} == dict.fromkeys(places, 0o755)
+        assert "dir/of/very" not in tar.getnames()
+    below = [tmp_path / "dir/very", tmp_path / "dir/very/deep"]
+    assert [stat.S_IMODE(path.stat().st_mode) for path in below] == [0o755, 0o755]

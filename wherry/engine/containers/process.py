@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,10 @@ from wherry.api.models.containers import HostConfig
 from wherry.engine.containers.container import Container, MountPoint
 from wherry.engine.containers.links import environment
 from wherry.engine.containers.merge import process_env
+from wherry.engine.containers.places import make_places
 from wherry.engine.containers.propagation import check_propagation
 from wherry.engine.containers.registry import Containers
 from wherry.engine.containers.shm import shared_memory
-from wherry.engine.inroot import clean, make_directories
 from wherry.engine.oci import apparmor
 from wherry.engine.oci.runtime import find_init
 from wherry.engine.oci.seccomp import choose
@@ -43,7 +42,8 @@ def prepare(containers: Containers, container: Container, root: Path) -> Prepare
     root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         user = resolve_user(root_fd, config.user, host.group_add or [])
-        _make_places(root_fd, container)
+        mounts = _mounts(container)
+        make_places(root_fd, container.spec.mounts)
     except ValueError as error:
         raise ServerError(str(error)) from error
     finally:
@@ -70,7 +70,7 @@ def prepare(containers: Containers, container: Container, root: Path) -> Prepare
             console_size=tuple(host.console_size) if container.tty and any(host.console_size) else None,  # type: ignore[arg-type]
             hostname=config.hostname,
             domainname=config.domainname,
-            mounts=[*_mounts(container), *_files(containers, container)],
+            mounts=[*mounts, *_files(containers, container)],
             shm_path=shared_memory(containers, container),
             init=_init(host),
             netns=container.state.sandbox if host.network_mode != "host" or config.network_disabled else None,
@@ -85,14 +85,6 @@ def prepare(containers: Containers, container: Container, root: Path) -> Prepare
         warnings,
     )
     return Prepared(spec, warnings)
-
-
-def _make_places(root_fd: int, container: Container) -> None:
-    """Directories for volumes to be mounted on, 0755: crun makes what is missing 01755, which images then show."""
-    for point in container.spec.mounts:
-        if point.type == "volume":
-            with suppress(OSError):  # the runtime has its own words for what is in the way
-                os.close(make_directories(root_fd, clean(os.fsencode(point.destination))))
 
 
 def _init(host: HostConfig) -> str:
