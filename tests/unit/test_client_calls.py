@@ -321,6 +321,50 @@ def test_silence_ends_in_a_timeout(fake: FakeEngine, colour: str) -> None:
         assert patient.containers.inspect("slow").id == "abc"
 
 
+@pytest.mark.parametrize(
+    ("timeouts", "reason"),
+    [
+        (wherry.Timeouts(head=20, idle=0.2), r"silent for 0\.2 s"),
+        (wherry.Timeouts(head=0.2), r"silent for 0\.2 s"),
+        (wherry.Timeouts(head=1, idle=20), None),
+    ],
+)
+def test_silence_within_an_answer_is_idleness(
+    fake: FakeEngine, colour: str, timeouts: wherry.Timeouts, reason: str | None
+) -> None:
+    def halting(peer: Peer, request: Received) -> None:
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{")
+        time.sleep(2)
+        peer.send(b"}")
+
+    fake.routes |= {"GET /containers/web/json": halting, "POST /containers/prune": halting}
+    with client_of(colour, fake.url, timeouts=timeouts) as docker:
+        if reason is None:
+            assert docker.containers.inspect("web").id == ""
+            assert docker.containers.prune().space_reclaimed == 0
+        else:
+            with pytest.raises(wherry.Timeout, match=reason):
+                docker.containers.inspect("web")
+
+
+@pytest.mark.parametrize("piece", [b"X: 1\r\n", b"\r\nHTTP/1.1 102 Processing\r\n"], ids=["head", "interim"])
+@pytest.mark.parametrize("call", ["inspect", "stats"])
+def test_a_head_in_pieces_has_no_more_time(fake: FakeEngine, colour: str, piece: bytes, call: str) -> None:
+    def dribbling(peer: Peer, request: Received) -> None:
+        peer.send(b"HTTP/1.1 102 Processing\r\n")
+        for _ in range(300):
+            peer.send(piece)
+            time.sleep(0.05)
+
+    fake.routes |= {"GET /containers/web/json": dribbling, "GET /containers/web/stats": dribbling}
+    timeouts = wherry.Timeouts(head=0.3, long_head=0.3)
+    with (
+        client_of(colour, fake.url, timeouts=timeouts) as docker,
+        pytest.raises(wherry.Timeout, match=r"not there within 0\.3 s"),
+    ):
+        getattr(docker.containers, call)("web")
+
+
 def test_timeouts_are_positive() -> None:
     for bad in (0, -1, float("nan")):
         with pytest.raises(ValueError):

@@ -164,6 +164,24 @@ def test_bytes_read_before_a_cancellation_are_read_by_the_next(fake: FakeEngine)
     asyncio.run(main())
 
 
+def test_an_upload_broken_off_within_a_write_is_not_finished(fake: FakeEngine) -> None:
+    """The next chunk would be taken for the rest of the one that was cut."""
+
+    async def main() -> None:
+        async with wherry.connect_async(fake.url) as docker:
+            upload = await docker.containers.put_archive_writer("web", "/srv")
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0):
+                    await upload.write(bytes(64 << 20))
+            with pytest.raises(wherry.WherryError, match="broken off within a write"):
+                await upload.write(b"more")
+            with pytest.raises(wherry.WherryError, match="broken off within a write"):
+                await upload.finish()
+
+    asyncio.run(main())
+    assert fake.received == []
+
+
 def test_an_archive_goes_to_a_path(fake: FakeEngine, docker: Any, tmp_path: Path) -> None:
     fake.routes["GET /images/busybox/get"] = (200, b"archive")
     assert docker.images.get("busybox").write_to(tmp_path / "busybox.tar") == 7

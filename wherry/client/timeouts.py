@@ -10,7 +10,8 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
 
     ``connect``: until the connection stands. ``head``: from the last byte of the request to the answer's head; not
     applied to calls that last as long as what they wait for (wait, attach, logs, pull, stop …) unless ``long_head`` is
-    set. ``idle``: the longest silence within an answer, a stream's too.
+    set. ``idle``: the longest silence within an answer, a stream's too; without it ``head`` bounds the silence within the
+    answers that it applies to.
 
         >>> Timeouts(connect=3, idle=60).head
         60.0

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _BLOCK = 262144  # bytes taken from the kernel at a time
+_BROKEN = "this upload was broken off within a write; the engine has not got all of it"
 
 
 class AsyncStream:
@@ -228,22 +229,32 @@ class AsyncUpload:
         self._transport = transport
         self._connection: AsyncConnection | None = connection
         self._request = request
+        self._broken = False
 
     async def write(self, data: bytes | bytearray | memoryview) -> int:
-        """Send bytes. Raises the engine's ``ApiError`` if it refuses the body before its end."""
+        """Send bytes. Raises the engine's ``ApiError`` if it refuses the body before its end.
+
+        Broken off, as by a cancellation, it cuts the connection: what comes next could not be told from this.
+        """
         connection = self._connection
         if connection is None:
-            raise WherryError("this upload is finished")
+            raise WherryError(_BROKEN if self._broken else "this upload is finished")
         if len(data):
             try:
                 await connection.stream.send(encode_chunk(data))
             except ProtocolError:
                 await self._read_answer()  # its reason, if it gave one
                 raise
+            except BaseException:
+                self._broken = True
+                await self.close()
+                raise
         return len(data)
 
     async def finish(self) -> None:
         """Send the end and wait until the engine has taken all."""
+        if self._broken:
+            raise WherryError(_BROKEN)
         connection = self._connection
         if connection is None:
             return

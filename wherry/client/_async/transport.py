@@ -73,7 +73,7 @@ class AsyncTransport:
             connection = await self._acquire(timeouts)
             try:
                 await self._send_head(connection, request, timeouts, True)
-                head, body = await connection.read_answer(request)
+                head, body = await connection.read_answer(request, timeouts.idle)
                 break
             except ProtocolError as error:
                 await self._failed(connection, request, error)
@@ -202,7 +202,7 @@ class AsyncTransport:
         if failure is not None and answer.head.status < 400:
             answer.close()
             raise failure
-        if request.long:
+        if request.long or timeouts.idle is not None:
             connection.stream.set_timeout(timeouts.idle)
         return answer
 
@@ -213,7 +213,8 @@ class AsyncTransport:
         hijack = operation.reply is Reply.HIJACK
         connection.sent = False
         connection.parser.expect(operation.method, hijack=hijack)
-        connection.stream.set_timeout(timeouts.long_head if request.long else timeouts.head)
+        connection.limit = timeouts.long_head if request.long else timeouts.head
+        connection.stream.set_timeout(connection.limit)
         target = self._prefix + request.path if versioned else request.path
         if operation.method == "GET" and not request.headers:
             await connection.stream.send(f"GET {target} HTTP/1.1\r\n{self._plain}".encode())

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from wherry.api.errors import ProtocolError
+from wherry.api.errors import ProtocolError, Timeout
 from wherry.client.request import Request
 from wherry.wire.http1 import Data, End, Headers, HttpError, Response, ResponseParser
 
@@ -17,27 +18,37 @@ if TYPE_CHECKING:
 class Connection:
     """A stream with the parser of its answers.
 
-    ``used``: it has carried an answer before. ``sent``: all of the present request went out.
+    ``used``: it has carried an answer before. ``sent``: all of the present request went out. ``limit``: seconds until
+    the head of its answer must be there, None for no limit.
     """
 
-    __slots__ = ("parser", "sent", "stream", "used")
+    __slots__ = ("limit", "parser", "sent", "stream", "used")
 
     def __init__(self, stream: io.Stream) -> None:
         self.stream = stream
+        self.limit: float | None = None
         self.parser = ResponseParser()
         self.used = self.sent = False
 
     def read_head(self, request: Request, release: Callable[[Connection, Response], None]) -> Answer:
         """Wait for the head of the answer."""
+        began = monotonic()
         while True:
             for index, event in enumerate(events := self.read_events(request, 65536)):
                 if type(event) is Response:
                     answer = Answer(self, request, event, release)
                     answer.take(events[index + 1 :])
                     return answer
+            self._check_limit(began)
 
-    def read_answer(self, request: Request) -> tuple[Response, bytes]:
+    def _check_limit(self, began: float) -> None:
+        """A head that comes piece by piece, or after interim answers, has no more time than one that comes at once."""
+        if self.limit is not None and monotonic() - began >= self.limit:
+            raise Timeout(f"the head of the engine's answer was not there within {self.limit:g} s")
+
+    def read_answer(self, request: Request, idle: float | None) -> tuple[Response, bytes]:
         """The whole of an answer that is no stream. Kept flat: most calls are of this kind."""
+        began = monotonic()
         stream, parser = self.stream, self.parser
         head: Response | None = None
         pieces: list[bytes] = []
@@ -57,6 +68,10 @@ class Connection:
                     return head, pieces[0] if len(pieces) == 1 else b"".join(pieces)
             if not data:
                 raise ProtocolError(f"{request.operation.method} {request.path}: the answer has no end")
+            if head is None:
+                self._check_limit(began)
+            elif idle is not None:
+                stream.set_timeout(idle)
 
     def read_events(self, request: Request, limit: int) -> list[Any]:
         """What the next bytes mean. Raises ``ProtocolError`` where they mean nothing, or end too early."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _BLOCK = 262144  # bytes taken from the kernel at a time
+_BROKEN = "this upload was broken off within a write; the engine has not got all of it"
 
 
 class Stream:
@@ -229,22 +230,32 @@ class Upload:
         self._transport = transport
         self._connection: Connection | None = connection
         self._request = request
+        self._broken = False
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
-        """Send bytes. Raises the engine's ``ApiError`` if it refuses the body before its end."""
+        """Send bytes. Raises the engine's ``ApiError`` if it refuses the body before its end.
+
+        Broken off, as by a cancellation, it cuts the connection: what comes next could not be told from this.
+        """
         connection = self._connection
         if connection is None:
-            raise WherryError("this upload is finished")
+            raise WherryError(_BROKEN if self._broken else "this upload is finished")
         if len(data):
             try:
                 connection.stream.send(encode_chunk(data))
             except ProtocolError:
                 self._read_answer()  # its reason, if it gave one
                 raise
+            except BaseException:
+                self._broken = True
+                self.close()
+                raise
         return len(data)
 
     def finish(self) -> None:
         """Send the end and wait until the engine has taken all."""
+        if self._broken:
+            raise WherryError(_BROKEN)
         connection = self._connection
         if connection is None:
             return

@@ -74,7 +74,7 @@ class Transport:
             connection = self._acquire(timeouts)
             try:
                 self._send_head(connection, request, timeouts, True)
-                head, body = connection.read_answer(request)
+                head, body = connection.read_answer(request, timeouts.idle)
                 break
             except ProtocolError as error:
                 self._failed(connection, request, error)
@@ -201,7 +201,7 @@ class Transport:
         if failure is not None and answer.head.status < 400:
             answer.close()
             raise failure
-        if request.long:
+        if request.long or timeouts.idle is not None:
             connection.stream.set_timeout(timeouts.idle)
         return answer
 
@@ -210,7 +210,8 @@ class Transport:
         hijack = operation.reply is Reply.HIJACK
         connection.sent = False
         connection.parser.expect(operation.method, hijack=hijack)
-        connection.stream.set_timeout(timeouts.long_head if request.long else timeouts.head)
+        connection.limit = timeouts.long_head if request.long else timeouts.head
+        connection.stream.set_timeout(connection.limit)
         target = self._prefix + request.path if versioned else request.path
         if operation.method == "GET" and not request.headers:
             connection.stream.send(f"GET {target} HTTP/1.1\r\n{self._plain}".encode())
