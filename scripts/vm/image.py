@@ -20,7 +20,7 @@ PLACE = "srv/wherry"  # of the project inside
 PACKAGES = (
     "systemd systemd-sysv systemd-resolved dbus udev kmod initramfs-tools zstd apparmor "
     "python3 python3-venv ca-certificates make git curl crun runc conmon nftables libnftables1 iptables iproute2 busybox-static "
-    "procps tar xz-utils util-linux openssl tini skopeo docker-registry e2fsprogs"
+    "procps tar xz-utils util-linux openssl tini skopeo docker-registry docker.io e2fsprogs"
 ).split()
 KERNEL = "linux-image-cloud-amd64"
 DRIVERS = ("virtio_pci", "virtio_blk", "ext4")  # what finds the root
@@ -144,6 +144,9 @@ def _furnish(root: Path) -> None:
         "apt-daily.timer",
         "apt-daily-upgrade.timer",
         "docker-registry.service",
+        "docker.service",
+        "docker.socket",
+        "containerd.service",
     ]
     subprocess.run([*systemctl, "--quiet", "mask", *masked], check=True)
 
@@ -163,6 +166,7 @@ def _python(root: Path) -> None:
         shutil.copy(ours, path)
     try:
         pip = [f"/{PLACE}/.venv/bin/pip", "install", "--quiet", "--disable-pip-version-check", "--no-cache-dir"]
+        pip += ["--config-settings", "editable_mode=compat"]  # as scripts/lib.sh does
         environment = os.environ | {"SSL_CERT_FILE": f"/{TRUSTED}", "PIP_CERT": f"/{TRUSTED}"}
         environment.pop("PIP_FIND_LINKS", None)  # a directory of this machine's
         subprocess.run(["chroot", root, *pip, "-e", f"/{PLACE}[test]"], check=True, env=environment)

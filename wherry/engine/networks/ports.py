@@ -292,6 +292,8 @@ def _holder(protocol: str, host_ip: str, number: int, *, again: bool = False) ->
         if protocol == "udp":
             _drop_all(holder)
             holder.bind((host_ip, number))
+        elif protocol == "sctp":
+            holder.bind((host_ip, number))  # it has no TIME-WAIT, and refuses what comes
         else:
             # To listen with address reuse is what passes over old connections in TIME-WAIT and still meets every
             # other listener. After it the socket is bound for good and, no longer listening, refuses what comes.
