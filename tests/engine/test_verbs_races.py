@@ -15,6 +15,7 @@ import pytest
 from tests.faults.machine import CrashEngine
 from tests.support.engines import Engine
 from tests.support.http import PATIENCE, eventually
+from wherry.engine.oci.process import start_time
 
 DEAF = ("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 3600 & wait $!; done")
 ALWAYS = {"HostConfig": {"RestartPolicy": {"Name": "always"}}}
@@ -217,7 +218,9 @@ def test_EXE1_a_command_for_a_process_that_has_ended_unheard(verbs: CrashEngine)
     monitor = int((verbs.layout.bundle(container) / "conmon.pid").read_text())
     os.kill(monitor, signal.SIGSTOP)
     try:
-        os.kill(verbs.state(container)["Pid"], signal.SIGKILL)
+        process = verbs.state(container)["Pid"]
+        os.kill(process, signal.SIGKILL)
+        eventually(lambda: not start_time(process))
         refused = verbs.http.post(f"/exec/{detached}/start", json={"Detach": True})
         assert (refused.status, refused.message) == (409, f"Container {container} is not running")
         with verbs.http.open("POST", f"/exec/{attached}/start", json={}) as told:
