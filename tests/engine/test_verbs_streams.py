@@ -171,3 +171,17 @@ def test_WAI1_headers_before_the_end_and_WAI2(verbs: CrashEngine) -> None:
         assert (waiting.status, waiting.chunked, waiting.headers["content-type"]) == (200, True, "application/json")
         assert verbs.http.post(f"/containers/{container}/kill").status == 204
         assert waiting.read() == b'{"StatusCode":137}\n'
+
+
+@pytest.mark.parametrize("query", [{}, {"logs": 1}, {"stdout": 0, "stderr": 0}], ids=["live", "logs", "stdin"])
+@pytest.mark.parametrize("ended", [False, True])
+def test_ATT10_an_attach_ends_with_the_container(verbs: CrashEngine, query: dict[str, int], ended: bool) -> None:
+    """One that waits for a run that will never be."""
+    container = verbs.create("true", OpenStdin=True)
+    if ended:
+        verbs.start(container)
+        verbs.wait(container)
+    with verbs.attach(container, **query) as attached:
+        attached.send(b"for nobody")
+        assert verbs.http.delete(f"/containers/{container}").status == 204
+        assert attached.read() == b""

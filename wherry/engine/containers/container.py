@@ -116,7 +116,7 @@ class Container:
         self.lock = asyncio.Lock()
         self.run: Run | None = None
         self.output = Output()
-        self.attachable = asyncio.Event()  # the present run has its attach connection
+        self.attachable = asyncio.Event()  # the present run has its attach connection, or there will be no further run
         self.execs: dict[str, Exec] = {}
         self.sampler: Sampler | None = None
         self.cleaning: asyncio.Task[None] | None = None  # of the run before; a new one waits for it
@@ -128,6 +128,7 @@ class Container:
         self.keep = 0  # restarts by hand under way: the exit in their middle restarts and removes nothing
         self.volumes_told = False  # the event ``mount`` of the present run's volumes was sent
         self.being_removed = False  # by one removal; a second is refused (DEL2)
+        self.gone = False
         self._exit_waiters: set[asyncio.Future[int]] = set()
         self._removal_waiters: set[asyncio.Future[int]] = set()
 
@@ -164,9 +165,14 @@ class Container:
         return bool(self.spec.config.tty)
 
     async def stdin(self) -> Attachment:
-        """The way to the present run's stdin; waits for a run while there is none."""
+        """The way to the present run's stdin; waits for a run while there is none.
+
+        Raises ``ConnectionError`` when the container is removed.
+        """
         while True:
             await self.attachable.wait()
+            if self.gone:
+                raise ConnectionResetError("the container is gone")
             if self.run is not None and self.run.attachment is not None:
                 return self.run.attachment
             self.attachable.clear()
@@ -185,6 +191,8 @@ class Container:
         _resolve(self._exit_waiters, self.state.exit_code)
 
     def announce_removal(self) -> None:
+        self.gone = True
+        self.attachable.set()
         _resolve(self._exit_waiters, self.state.exit_code)
         _resolve(self._removal_waiters, self.state.exit_code)
 
