@@ -6,7 +6,7 @@ import os
 import signal
 import sqlite3
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,9 @@ class CrashEngine(Engine):
         super().__init__("wherry", root, self._spawn(root), "1.43", "")
         self._until_ready()
 
-    def _spawn(self, root: Path, *options: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            wherry_command(root, *options), stdout=self._log, stderr=self._log, stdin=subprocess.DEVNULL, cwd=REPOSITORY
-        )
+    def _spawn(self, root: Path, *options: str, under: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+        command = [*under, *wherry_command(root, *options)]
+        return subprocess.Popen(command, stdout=self._log, stderr=self._log, stdin=subprocess.DEVNULL, cwd=REPOSITORY)
 
     def _until_ready(self) -> None:
         def answers() -> bool:
@@ -45,8 +44,9 @@ class CrashEngine(Engine):
         self.process.kill()
         self.process.wait()
 
-    def boot(self, *options: str) -> None:
-        self.process = self._spawn(self.root, *options)
+    def boot(self, *options: str, under: Sequence[str] = ()) -> None:
+        """``under``: a command that executes the engine's."""
+        self.process = self._spawn(self.root, *options, under=under)
         self._until_ready()
 
     def restart(self) -> None:

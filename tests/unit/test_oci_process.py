@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -174,3 +176,24 @@ def test_STA3_what_the_kernel_would_not_execute(tmp_path: Path, content: bytes, 
         assert raised.value.exit_code == code
         assert ("exec format error" if code == 126 else "no such file or directory") in raised.value.message
     check_executable(os.getpid(), ["surely-not-there"], ["PATH=/bin"], "/")
+
+
+def test_a_child_that_nobody_could_wait_for_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No descriptor is left for its pidfd."""
+    begun: list[int] = []
+    start = os.posix_spawn
+
+    def noted(*arguments: Any, **options: Any) -> int:
+        begun.append(start(*arguments, **options))
+        return begun[0]
+
+    def none_left(pid: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "posix_spawn", noted)
+    monkeypatch.setattr(os, "pidfd_open", none_left)
+    with pytest.raises(OSError, match="Too many open files"):
+        spawn(["/bin/sleep", "60"])
+    assert start_time(begun[0]) == 0
+    with pytest.raises(ChildProcessError):
+        os.waitpid(begun[0], os.WNOHANG)

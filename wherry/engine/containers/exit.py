@@ -26,7 +26,8 @@ from wherry.engine.containers.shm import release_shared_memory
 from wherry.engine.containers.volumes import announce_unmount, release_volumes
 from wherry.engine.oci.conmon import oom_marked
 from wherry.engine.oci.errors import RuntimeFailure
-from wherry.engine.oci.process import start_time
+from wherry.engine.oci.process import is_there
+from wherry.engine.oci.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
@@ -47,13 +48,24 @@ def exited(containers: Containers, container_id: str, code: int) -> None:
     containers.spawn(_finish(containers, container, run), f"exit of {container.short_id}")
 
 
+def look(containers: Containers, container: Container) -> bool:
+    """Look for the exit file by ourselves; False when nobody can say whether there is one now."""
+    try:
+        code = None if containers.exits is None else containers.exits.read(container.id)
+    except OSError:  # no descriptor is left, perhaps
+        return False
+    if code is not None:
+        exited(containers, container.id, code)
+    return True
+
+
 async def watch_process(containers: Containers, container: Container, run: Run) -> None:
     """Notice a process that ended without its monitor writing the exit code: the monitor was killed, or hangs."""
     ended = asyncio.ensure_future(run.process.wait())
     drained = asyncio.ensure_future(run.drained.wait())
     try:
         await asyncio.wait({ended, drained}, return_when=asyncio.FIRST_COMPLETED)
-        if run.alive and not start_time(run.conmon_pid):
+        if run.alive and not is_there(run.conmon_pid):
             log.warning("the monitor of %s is gone: it runs on without log and exit code", container.short_id)
         await ended
     finally:
@@ -63,10 +75,8 @@ async def watch_process(containers: Containers, container: Container, run: Run) 
     patience, deadline = now + MONITOR_GRACE, now + ORPHAN_GRACE
     while not run.exiting and time.monotonic() < min(deadline, patience):
         await asyncio.sleep(0.05)
-        if start_time(run.conmon_pid):  # it lives and has its work to do
+        if not look(containers, container) or is_there(run.conmon_pid):  # it lives and has its work to do
             deadline = time.monotonic() + ORPHAN_GRACE
-        if containers.exits is not None and (code := containers.exits.read(container.id)) is not None:
-            exited(containers, container.id, code)
     if not run.exiting and not run.over.is_set():
         log.warning("the monitor of %s is gone: its exit code is unknown", container.short_id)
         exited(containers, container.id, UNKNOWN)
@@ -131,10 +141,23 @@ def _told(container: Container) -> Iterator[None]:
         log.exception("a step at the exit of %s failed", container.short_id)
 
 
+async def _delete_state(runtime: Runtime, container: Container) -> None:
+    """What the runtime cannot do for want of descriptors or memory it can a little later. Raises ``RuntimeFailure``."""
+    for pause in (0.1, 1.0, 5.0):
+        try:
+            await runtime.delete(container.id, force=True)
+        except RuntimeFailure as error:
+            log.warning("%s: %s", container.short_id, error.message)
+            await asyncio.sleep(pause)
+        else:
+            return
+    await runtime.delete(container.id, force=True)
+
+
 async def clean_up(containers: Containers, container: Container, bundle: Path) -> None:
     """The runtime's state, the root's mount, the bundle and the exit file; after the answer, before the next run."""
     with suppress(RuntimeFailure):
-        await containers.runtime(container).delete(container.id, force=True)
+        await _delete_state(containers.runtime(container), container)
     with _told(container):
         await in_thread(containers.parts.rootfs.unmount, container.id)
     with _told(container):

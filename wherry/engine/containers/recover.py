@@ -19,7 +19,7 @@ from wherry.engine.containers import health, rotation, strays
 from wherry.engine.containers.container import Container
 from wherry.engine.containers.create import discard
 from wherry.engine.containers.delete import delete, remove_container
-from wherry.engine.containers.exit import UNKNOWN, clean_up, exited, watch_process
+from wherry.engine.containers.exit import UNKNOWN, clean_up, look, watch_process
 from wherry.engine.containers.network import disconnect, reconcile
 from wherry.engine.containers.registry import Containers
 from wherry.engine.containers.restart import should_restart
@@ -64,7 +64,7 @@ async def recover(containers: Containers) -> None:
     parts.images.recover()
     parts.volumes.recover()
     begun = [container for container in rows if container.state.run_id]
-    runs = dict(zip(begun, await asyncio.gather(*(_find(containers, container) for container in begun)), strict=True))
+    runs = dict(zip(begun, await _find_all(containers, begun), strict=True))
     alive = {container.id for container, run in runs.items() if run is not None}
     await strays.end_processes(containers, alive)
     await parts.networks.start()
@@ -113,14 +113,35 @@ def _set_unknown_aside(containers: Containers) -> None:
             log.warning("a container without a row was moved to %s", containers.parts.trash.set_aside(directory))
 
 
+async def _find_all(containers: Containers, begun: list[Container]) -> list[Run | None]:
+    """As ``_find``. Raises ``RuntimeError`` where one cannot be told to live or not: all go on as they are."""
+    found = await asyncio.gather(*(_find(containers, container) for container in begun), return_exceptions=True)
+    runs = [run for run in found if not isinstance(run, BaseException)]
+    if len(runs) == len(begun):
+        return runs
+    for run in runs:
+        if run is not None:
+            run.close()
+    failure = next(error for error in found if isinstance(error, BaseException))
+    if not isinstance(failure, OSError):
+        raise failure
+    raise RuntimeError(
+        f"the containers that run cannot be taken over: {failure.strerror}; they run on, untouched. "
+        f"Each takes some four open files: raise the limit (`ulimit -n`)"
+    ) from failure
+
+
 async def _find(containers: Containers, container: Container) -> Run | None:
-    """The run of a container that lives on, with its output flowing; None when it ended or was only half begun."""
+    """The run of a container that lives on, with its output flowing; None when it ended or was only half begun.
+
+    Raises ``OSError`` when that cannot be told. Whatever is taken for dead here will be.
+    """
     state = container.state
     if not state.pid:
         return None
     try:
         process = Pidfd(state.pid, state.pid_start)
-    except OSError:
+    except ProcessLookupError:
         await _last_word(containers, container)
         return None
     run = Run(containers.layout.bundle(container.id), process, state.conmon_pid)
@@ -128,8 +149,11 @@ async def _find(containers: Containers, container: Container) -> Run | None:
     rotation.begin(containers, container, run, max_size=max_size, max_file=max_file, compress=compress, adopted=True)
     try:
         run.attachment = await Attachment.connect(run.bundle, container.output.feed, run.drained.set)
-    except OSError:  # the monitor is gone: its watcher says so
+    except (ConnectionRefusedError, FileNotFoundError):  # the monitor is gone: its watcher says so
         run.drained.set()
+    except OSError:
+        run.close()
+        raise
     return run
 
 
@@ -153,8 +177,7 @@ def _adopt(containers: Containers, container: Container, run: Run) -> None:
         container.attachable.set()
     health.begin(containers, container, run)
     containers.spawn(watch_process(containers, container, run), f"watch of {container.short_id}", waits=True)
-    if containers.exits is not None and (code := containers.exits.read(container.id)) is not None:
-        exited(containers, container.id, code)
+    look(containers, container)
 
 
 async def _record_end(containers: Containers, container: Container) -> None:

@@ -19,7 +19,11 @@ class Run:
     def __init__(self, bundle: Path, process: Pidfd, conmon_pid: int) -> None:
         self.bundle = bundle
         self.process = process
-        self.started = start_time(process.pid)
+        try:
+            self.started = start_time(process.pid)
+        except OSError:
+            process.close()
+            raise
         self.conmon_pid = conmon_pid
         self.attachment: Attachment | None = None
         self.drained = asyncio.Event()
@@ -35,7 +39,7 @@ class Run:
     @property
     def alive(self) -> bool:
         """False once the process has ended, which the engine may not have heard yet."""
-        return start_time(self.process.pid) == self.started
+        return self.process.fd >= 0 and self.process.alive
 
     def signal(self, number: int) -> bool:
         """Send a signal to the container's first process; False when it is gone."""

@@ -24,7 +24,7 @@ from wherry.engine.blocking import in_thread
 from wherry.engine.containers import health, rotation
 from wherry.engine.containers.container import Container, State
 from wherry.engine.containers.delete import remove_container
-from wherry.engine.containers.exit import clean_up, exited, watch_process
+from wherry.engine.containers.exit import clean_up, look, watch_process
 from wherry.engine.containers.network import connect, disconnect
 from wherry.engine.containers.process import Prepared, prepare
 from wherry.engine.containers.registry import Containers
@@ -130,8 +130,7 @@ async def _begin(containers: Containers, container: Container) -> ApiError | Non
     container.attachable.set()
     containers.spawn(watch_process(containers, container, run), f"watch of {container.short_id}", waits=True)
     containers.emit(container, "start")
-    if containers.exits is not None and (code := containers.exits.read(container.id)) is not None:
-        exited(containers, container.id, code)
+    look(containers, container)
     return None
 
 

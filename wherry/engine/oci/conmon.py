@@ -115,7 +115,11 @@ async def _attempt(
     with ExitStack() as stack:
         read_end, write_end = os.pipe()
         stack.callback(os.close, read_end)
-        gate, key = os.pipe()
+        try:
+            gate, key = os.pipe()
+        except OSError:
+            os.close(write_end)
+            raise
         stack.callback(os.close, key)
         # the monitor forks, and calls the runtime, once it has read a byte from its start pipe
         # (in the bundle: there it leaves its mark of want of memory)

@@ -5,6 +5,7 @@ The file outlives the engine, so an exit that happened while no engine ran is fo
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,9 @@ from pathlib import Path
 from wherry.engine.oci.inotify import Inotify
 
 log = logging.getLogger(__name__)
+
+
+AGAIN = 0.5  # seconds until another look at a file that could not be read
 
 
 class ExitWatcher:
@@ -63,17 +67,25 @@ class ExitWatcher:
         else:
             self._report(name)
 
+    def _report_again(self, name: str) -> None:
+        if self._inotify is not None:
+            self._report(name)
+
     def _report(self, name: str) -> None:
         if "." in name:  # the monitor's temporary file, about to be renamed
             return
         try:
             status = (self._directory / name).stat()
+            mark = (status.st_ino, status.st_mtime_ns)
+            if self._seen.get(name) == mark:
+                return
+            code = read_exit(self._directory, name)
         except FileNotFoundError:
             return
-        mark = (status.st_ino, status.st_mtime_ns)
-        if self._seen.get(name) == mark:
+        except OSError as error:  # no descriptor is left: an exit that nobody hears of would never end
+            log.warning("the exit file of %s cannot be read now: %s", name, error)
+            asyncio.get_running_loop().call_later(AGAIN, self._report_again, name)
             return
-        code = read_exit(self._directory, name)
         if code is None:
             return
         self._seen[name] = mark

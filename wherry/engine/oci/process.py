@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import select
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -22,6 +24,7 @@ __all__ = [
     "Child",
     "InvalidSignal",
     "Pidfd",
+    "is_there",
     "parse_signal",
     "pidfd_open",
     "signal_name",
@@ -41,24 +44,38 @@ ENVIRONMENT = {"PATH": SEARCH, "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 
 
 def start_time(pid: int) -> int:
-    """When the process started, in clock ticks since boot; with the pid it names a process for good. 0 if gone."""
+    """When the process started, in clock ticks since boot; with the pid it names a process for good. 0 if gone.
+
+    Raises ``OSError`` when that cannot be told: no descriptor is left.
+    """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return 0
     return 0 if fields[0] in b"ZX" else int(fields[19])
+
+
+def is_there(pid: int) -> bool:
+    """Whether a process of this number lives; in doubt it does."""
+    try:
+        return start_time(pid) != 0
+    except OSError:
+        return True
 
 
 def pidfd_open(pid: int, started: int = 0) -> int:
     """A pidfd of the process. With ``started`` (of ``start_time``) it must be that very process.
 
-    Raises ``ProcessLookupError`` when it is gone.
+    Raises ``ProcessLookupError`` when it is gone, ``OSError`` when that cannot be told.
     """
     fd = os.pidfd_open(pid)
-    if started and start_time(pid) != started:
+    try:
+        if started and start_time(pid) != started:
+            raise ProcessLookupError(f"process {pid} is gone")
+    except OSError:
         os.close(fd)
-        raise ProcessLookupError(f"process {pid} is gone")
+        raise
     return fd
 
 
@@ -95,6 +112,13 @@ class Pidfd:
     def __init__(self, pid: int, started: int = 0) -> None:
         self.pid = pid
         self.fd = pidfd_open(pid, started)
+
+    @property
+    def alive(self) -> bool:
+        """False once the process has ended, be it a zombie still."""
+        poll = select.poll()
+        poll.register(self.fd, select.POLLIN)
+        return not poll.poll(0)
 
     def signal(self, number: int) -> bool:
         """Send a signal; False when the process is gone."""
@@ -182,6 +206,11 @@ def spawn(
         return Child(pid, os.pidfd_open(pid))
     except ProcessLookupError:  # SIGCHLD is ignored in this program: the kernel has reaped it already
         return Child(pid, -1)
+    except OSError:  # no descriptor is left: nobody could wait for it
+        os.kill(pid, signal.SIGKILL)
+        with suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+        raise
 
 
 async def spawn_in(
