@@ -266,8 +266,10 @@ async def _serve(
     from wherry.engine.engine import Engine as Core
     from wherry.engine.engine import EngineError
     from wherry.engine.memory import release_memory_soon, share_memory
+    from wherry.engine.oci.limits import raise_open_files
 
     share_memory()
+    raise_open_files()
     try:
         engine = Core(data_root, exec_root, **options)
     except EngineError as error:

@@ -99,3 +99,16 @@ def test_an_engine_that_cannot_take_over_what_runs_lets_it_be(crashable: CrashEn
     crashable.boot()
     assert leavings(crashable)["processes"] == before
     assert {crashable.status(container) for container in containers} == {"running"}
+
+
+def test_a_low_soft_limit_is_raised_but_not_for_containers(crashable: CrashEngine) -> None:
+    crashable.crash()
+    crashable.boot(under=("prlimit", "--nofile=100:3000"))
+    assert resource.prlimit(crashable.pid, resource.RLIMIT_NOFILE) == (3000, 3000)
+    limits_of = "ulimit -Sn; ulimit -Hn"
+    container = crashable.run("sh", "-c", f"{limits_of}; exec sleep 60")
+    assert crashable.exec(container, "sh", "-c", limits_of)[1] == b"100\n3000\n"
+    assert crashable.logs(container)[0] == b"100\n3000\n"
+    wanted = [{"Name": "nofile", "Soft": 200, "Hard": 300}]
+    assert crashable.run_to_end("sh", "-c", limits_of, HostConfig={"Ulimits": wanted})[1] == b"200\n300\n"
+    crashable.restart()

@@ -33,6 +33,20 @@ NAMES = frozenset((*_RLIMITS, "locks"))
 
 _UNLIMITED = (1 << 64) - 1
 
+_inherited: tuple[int, int] | None = None  # the limit of open files that was this process's before it raised it
+
+
+def raise_open_files() -> None:
+    """Let this process open as many files as it may: a container takes some four. For one that is the engine's alone.
+
+    Containers keep the limit that was there before, as dockerd's do.
+    """
+    global _inherited
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        _inherited = soft, hard
+
 
 def rlimits(ulimits: Sequence[Ulimit], warnings: list[str]) -> list[dict[str, Any]]:
     """``process.rlimits``; -1 is unlimited. A limit above the engine's own is lowered to it, with a warning."""
@@ -47,6 +61,8 @@ def rlimits(ulimits: Sequence[Ulimit], warnings: list[str]) -> list[dict[str, An
             )
             hard = ceiling
         result.append({"type": "RLIMIT_" + name.upper(), "soft": min(soft, hard), "hard": hard})
+    if _inherited is not None and all(given.name.lower() != "nofile" for given in ulimits):
+        result.append({"type": "RLIMIT_NOFILE", "soft": _inherited[0], "hard": _inherited[1]})
     return result
 
 
