@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import aclosing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -37,6 +39,7 @@ def sampler(*, running: bool = True, network: str = "none") -> tuple[Sampler, An
     group = Group()
     container: Any = SimpleNamespace(
         id="c" * 64,
+        short_id="c" * 12,
         name="demo",
         state=SimpleNamespace(running=running, pid=os.getpid() if running else 0),
         host_config=SimpleNamespace(network_mode=network, cgroup_parent=""),
@@ -107,6 +110,28 @@ def test_STT3_STT6_STT7_a_stream_for_many() -> None:
         source.close()
         assert await asyncio.wait_for(endless, 5)
         assert await read(1) == []
+
+    asyncio.run(main())
+
+
+def test_STT6_a_reading_that_fails_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where no descriptor is left: neither who reads then nor who comes later waits for ever."""
+    source, _, group = sampler()
+    stats_of = group.stats
+
+    def stats_at_times() -> CgroupStats:
+        reading = stats_of()
+        if group.readings % 2:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return reading
+
+    monkeypatch.setattr(group, "stats", stats_at_times)
+
+    async def main() -> None:
+        for expected in ([2, 4], [6]):
+            async with asyncio.timeout(10), aclosing(source.stream()) as stream:
+                seen = [(await anext(stream)).cpu_stats.cpu_usage.total_usage for _ in expected]
+                assert seen == expected
 
     asyncio.run(main())
 

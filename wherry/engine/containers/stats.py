@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from wherry.engine.oci.cgroup_stats import CgroupStats
 if TYPE_CHECKING:
     from wherry.engine.containers.container import Container
     from wherry.engine.oci.cgroups import CgroupSetup
+
+log = logging.getLogger(__name__)
 
 INTERVAL = 1.0  # seconds
 
@@ -131,9 +134,13 @@ class Sampler:
         loop = asyncio.get_running_loop()
         due = loop.time()
         while True:
-            reading = await self.read()
-            for subscriber in self._subscribers:
-                subscriber.put(reading)
+            try:
+                reading = await self.read()
+            except OSError as error:  # no descriptor is left, perhaps: the next time will do
+                log.warning("no statistics of %s now: %s", self._container.short_id, error)
+            else:
+                for subscriber in self._subscribers:
+                    subscriber.put(reading)
             due = max(due + INTERVAL, loop.time())
             await asyncio.sleep(due - loop.time())
 
