@@ -132,6 +132,14 @@ def test_several_ports(places: object) -> None:
     assert found == [("", "8080"), ("::1", "8081")]
 
 
+@pytest.mark.parametrize(
+    "name", ["binds", "cap_add", "entrypoint", "volumes", "exposed_ports", "dns", "env", "on_build"]
+)
+def test_one_text_is_no_list_of_texts(name: str) -> None:
+    with pytest.raises(TypeError, match=rf"{name} must be a list, not one text: \['/data'\]"):
+        create_request("busybox", None, None, None, None, {name: "/data"})  # type: ignore[misc]
+
+
 def test_unknown_options_and_a_missing_image_are_refused() -> None:
     with pytest.raises(TypeError, match="memroy"):
         create_request("busybox", None, None, None, None, {"memroy": 1})  # type: ignore[typeddict-unknown-key]

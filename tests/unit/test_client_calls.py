@@ -324,8 +324,8 @@ def test_silence_ends_in_a_timeout(fake: FakeEngine, colour: str) -> None:
 @pytest.mark.parametrize(
     ("timeouts", "reason"),
     [
-        (wherry.Timeouts(head=20, idle=0.2), r"silent for 0\.2 s"),
-        (wherry.Timeouts(head=0.2), r"silent for 0\.2 s"),
+        (wherry.Timeouts(head=20, idle=0.2), r"GET /containers/web/json: the engine was silent for 0\.2 s"),
+        (wherry.Timeouts(head=0.2), r"GET /containers/web/json: the engine was silent for 0\.2 s"),
         (wherry.Timeouts(head=1, idle=20), None),
     ],
 )

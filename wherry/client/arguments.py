@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, Union
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeAlias, Union, get_args, get_origin
 
 import msgspec
 
@@ -52,7 +53,7 @@ def create_request(
     """The body of ContainerCreate; what is given by name goes over what is in the structs, which are not changed.
 
     Raises ``ValueError`` without an image and for a text that is no size or policy, ``TypeError`` for an option that
-    does not exist.
+    does not exist, and for a text where several are meant.
 
     >>> create_request("busybox", "echo hi", None, None, None, {}).cmd
     ['echo', 'hi']
@@ -87,6 +88,9 @@ def create_request(
     for name, value in given.items():
         if value is None:
             continue
+        if isinstance(value, str) and name in _several():
+            # a type checker takes a text for a sequence of texts, and "/data" would be five volumes
+            raise TypeError(f"{name} must be a list, not one text: [{value!r}]")
         if name == "env":
             request.env = env_list(value)
         elif name == "ports":
@@ -97,6 +101,17 @@ def create_request(
             target = request if name in _CONFIG_FIELDS else host
             setattr(target, name, _value(name, value))
     return request
+
+
+@cache
+def _several() -> frozenset[str]:
+    """The names of the settings that are lists, or sets given as lists."""
+
+    def is_list(type_: Any) -> bool:
+        return get_origin(type_) is list or any(get_origin(one) is list for one in get_args(type_))
+
+    fields = (*msgspec.structs.fields(ContainerConfig), *msgspec.structs.fields(HostConfig))
+    return frozenset(field.name for field in fields if is_list(field.type)) | {"exposed_ports", "volumes"}
 
 
 def update_request(update: ContainerUpdateRequest | None, options: UpdateOptions) -> ContainerUpdateRequest:

@@ -11,7 +11,7 @@ from typing import Any
 
 from wherry.api import json as api_json
 from wherry.api import query as api_query
-from wherry.api.errors import ApiError, ProtocolError, error_for_status
+from wherry.api.errors import ApiError, ProtocolError, Timeout, error_for_status
 from wherry.api.models.common import PlainModel
 from wherry.api.operation import Body, Operation, Reply
 from wherry.client.bodies import check_body
@@ -67,6 +67,10 @@ class Request:
         self.stream = stream
         self.headers = headers
         self.long = long
+
+    def timeout(self, what: object) -> Timeout:
+        """The error that names this call."""
+        return Timeout(f"{self.operation.method} {self.path}: {what}")
 
 
 def build(

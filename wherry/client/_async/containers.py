@@ -446,9 +446,10 @@ class AsyncContainers(AsyncGroup):
     ) -> AsyncUpload:
         """As ``put_archive``, for an archive that is still being made: write it piece by piece.
 
-        with client.containers.put_archive_writer("web", "/srv") as upload:
-            with tarfile.open(fileobj=upload, mode="w|") as tar:
-                tar.add("site")
+        The sync client's is a file for ``tarfile.open(fileobj=upload, mode="w|")``.
+
+            async with await docker.containers.put_archive_writer("web", "/srv") as upload:
+                await upload.write(data)
         """
         query = ops.PutContainerArchiveQuery(
             path=path, no_overwrite_dir_non_dir=no_overwrite_dir_non_dir, copy_uid_gid=copy_uid_gid

@@ -207,8 +207,10 @@ class AsyncBytes(AsyncStream):
 class AsyncArchive(AsyncBytes):
     """A tar archive out of a container; ``stat`` is what was asked for.
 
-    with client.containers.archive("web", "/etc") as archive:
-        tarfile.open(fileobj=archive, mode="r|").extractall("etc")  # from an engine you trust
+    The sync client's is a file for ``tarfile.open(fileobj=archive, mode="r|")``.
+
+        async with await docker.containers.archive("web", "/etc") as archive:
+            print(archive.stat.name, await archive.write_to("etc.tar"))
     """
 
     def __init__(self, answer: AsyncAnswer, stat: PathStat) -> None:

@@ -39,12 +39,12 @@ class Connection:
                     answer = Answer(self, request, event, release)
                     answer.take(events[index + 1 :])
                     return answer
-            self._check_limit(began)
+            self._check_limit(request, began)
 
-    def _check_limit(self, began: float) -> None:
+    def _check_limit(self, request: Request, began: float) -> None:
         """A head that comes piece by piece, or after interim answers, has no more time than one that comes at once."""
         if self.limit is not None and monotonic() - began >= self.limit:
-            raise Timeout(f"the head of the engine's answer was not there within {self.limit:g} s")
+            raise request.timeout(f"the head of the engine's answer was not there within {self.limit:g} s")
 
     def read_answer(self, request: Request, idle: float | None) -> tuple[Response, bytes]:
         """The whole of an answer that is no stream. Kept flat: most calls are of this kind."""
@@ -53,7 +53,10 @@ class Connection:
         head: Response | None = None
         pieces: list[bytes] = []
         while True:
-            data = stream.receive()
+            try:
+                data = stream.receive()
+            except Timeout as error:
+                raise request.timeout(error) from None
             try:
                 events = parser.feed(data) if data else parser.feed_eof()
             except HttpError as error:
@@ -69,13 +72,16 @@ class Connection:
             if not data:
                 raise ProtocolError(f"{request.operation.method} {request.path}: the answer has no end")
             if head is None:
-                self._check_limit(began)
+                self._check_limit(request, began)
             elif idle is not None:
                 stream.set_timeout(idle)
 
     def read_events(self, request: Request, limit: int) -> list[Any]:
         """What the next bytes mean. Raises ``ProtocolError`` where they mean nothing, or end too early."""
-        data = self.stream.receive(limit)
+        try:
+            data = self.stream.receive(limit)
+        except Timeout as error:
+            raise request.timeout(error) from None
         try:
             events = self.parser.feed(data) if data else self.parser.feed_eof()
         except HttpError as error:

@@ -208,8 +208,10 @@ class Bytes(Stream):
 class Archive(Bytes):
     """A tar archive out of a container; ``stat`` is what was asked for.
 
-    with client.containers.archive("web", "/etc") as archive:
-        tarfile.open(fileobj=archive, mode="r|").extractall("etc")  # from an engine you trust
+    The sync client's is a file for ``tarfile.open(fileobj=archive, mode="r|")``.
+
+        with docker.containers.archive("web", "/etc") as archive:
+            print(archive.stat.name, archive.write_to("etc.tar"))
     """
 
     def __init__(self, answer: Answer, stat: PathStat) -> None:
