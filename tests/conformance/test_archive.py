@@ -392,9 +392,11 @@ def test_ARC9bd_times_of_directories_and_global_headers(engine: Engine) -> None:
     with tarfile.open(fileobj=made, mode="w", format=tarfile.PAX_FORMAT, pax_headers={"comment": "of all"}) as tar:
         tar.addfile(entry("old", type=tarfile.DIRTYPE, mode=0o755, mtime=1_000_000_000))
         tar.addfile(entry("old/new", size=1, mtime=1_100_000_000), io.BytesIO(b"x"))
+        tar.addfile(entry("old/first", size=1, mtime=0), io.BytesIO(b"x"))
     container = engine.create("true")
     assert put(engine, container, "/tmp", made.getvalue()).status == 200
     assert head(engine, container, "/tmp/old")["mtime"].startswith("2001-09-09T01:46:40")
     assert head(engine, container, "/tmp/old/new")["mtime"].startswith("2004-11-09")
+    assert head(engine, container, "/tmp/old/first")["mtime"].startswith("1970-01-01T00:00:00")
     missing = engine.http.head(f"/containers/{container}/archive", query={"path": "/tmp/pax_global_header"})
     assert missing.status == 404

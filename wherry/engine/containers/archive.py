@@ -22,7 +22,7 @@ from wherry.engine import inroot
 from wherry.engine.blocking import in_thread
 from wherry.engine.containers.rootview import RootView
 from wherry.engine.containers.tarstream import TarStream, tar_arguments
-from wherry.engine.containers.times import rfc3339nano
+from wherry.engine.containers.times import file_time
 from wherry.engine.store.compression import CompressionError, decompressed
 from wherry.engine.store.untar import UntarError, UntarOptions, extract
 from wherry.wire.pathstat import PathStat, go_mode
@@ -92,7 +92,7 @@ def _stat(view: RootView, target: _Path, fd: int) -> PathStat:
     link = ""
     if stat.S_ISLNK(found.st_mode):
         link = resolve_link(view.fd, target.path)
-    return PathStat(target.name, found.st_size, go_mode(found.st_mode), rfc3339nano(found.st_mtime_ns), link)
+    return PathStat(target.name, found.st_size, go_mode(found.st_mode), file_time(found.st_mtime_ns), link)
 
 
 def resolve_link(root_fd: int, path: str) -> str:

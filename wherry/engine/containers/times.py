@@ -8,9 +8,12 @@ ZERO = "0001-01-01T00:00:00Z"
 
 
 def rfc3339nano(nanoseconds: int) -> str:
-    """UTC with trailing zeros of the fraction trimmed; year 1 for 0."""
-    if not nanoseconds:
-        return ZERO
+    """UTC with trailing zeros of the fraction trimmed; 0 is a time that was never set, year 1."""
+    return file_time(nanoseconds) if nanoseconds else ZERO
+
+
+def file_time(nanoseconds: int) -> str:
+    """The same of a file, where 0 is 1970: archives made to be the same each time have no other."""
     seconds, fraction = divmod(nanoseconds, 1_000_000_000)
     text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
     if fraction:
