@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import ssl
 import sys
@@ -217,6 +218,22 @@ def test_an_ssh_that_says_much_is_not_held_up(fake: FakeEngine, colour: str, ssh
     ssh("import os\nos.write(2, b'debug1: ' * 30_000)\n" + PROXY.format(path=str(fake.path)))
     with client_of(colour, "ssh://me@box", timeouts=wherry.Timeouts(head=10)) as docker:
         assert docker.containers.inspect("web").id == "abc"
+
+
+def test_an_ssh_that_does_not_end_holds_nobody_up(
+    fake: FakeEngine, ssh: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An async client closes on its loop."""
+    monkeypatch.setattr("wherry.client.dial._GRACE", 5)
+    ssh("import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + PROXY.format(path=str(fake.path)))
+    with wherry.connect("ssh://me@box") as docker:
+        docker.containers.inspect("web")
+        process = docker.transport._idle[0].stream._dialed.process  # type: ignore[union-attr]
+        assert process is not None
+        process.send_signal(signal.SIGSTOP)  # it does not see the end of its connection either
+    assert process.poll() is None
+    process.send_signal(signal.SIGCONT)
+    assert process.wait(10) is not None
 
 
 def test_a_read_is_repeated_when_a_kept_ssh_ends(

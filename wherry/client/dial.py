@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Dialer = Callable[[], socket.socket]
 
 _KEPT = 4096  # bytes of what ssh says
+_GRACE = 0.5  # seconds
 
 
 class Dialed:
@@ -50,16 +51,17 @@ class Dialed:
             pass
 
     def close(self) -> None:
-        """Close the socket, waking whoever uses it, and end the process."""
+        """Close the socket, waking whoever uses it, and end the process; its end is not waited for."""
         self.shut()
         self.socket.close()
         process, self.process = self.process, None
         if process is None or self._pid != os.getpid():
             return
         process.terminate()
-        if not _ended(process):
-            process.kill()
-            process.wait()
+        if process.poll() is None:
+            import threading
+
+            threading.Thread(target=_reap, args=(process,), name="wherry-ssh", daemon=True).start()
 
     def complaint(self) -> str:
         """What the process behind the socket said last on its standard error, if it has ended; empty if nothing."""
@@ -196,12 +198,18 @@ def _listen(stderr: IO[bytes]) -> Callable[[], str]:
     return said
 
 
+def _reap(process: subprocess.Popen[bytes]) -> None:
+    if not _ended(process):
+        process.kill()
+        process.wait()
+
+
 def _ended(process: subprocess.Popen[bytes]) -> bool:
-    """Give a process half a second to end."""
+    """Give a process a moment to end."""
     from subprocess import TimeoutExpired
 
     try:
-        process.wait(0.5)
+        process.wait(_GRACE)
     except TimeoutExpired:
         return False
     return True
