@@ -22,6 +22,8 @@ The engine raises the ``ApiError`` classes and its HTTP side writes them; the cl
 
 from __future__ import annotations
 
+import os
+
 
 class WherryError(Exception):
     """Every error of Wherry; its text says what happened and, where it can, what to do."""
@@ -116,6 +118,15 @@ _BY_STATUS: dict[int, type[ApiError]] = {
     cls.default_status: cls
     for cls in (BadRequest, Unauthorized, Forbidden, NotFound, Conflict, ServerError, NotImplementedYet, Unavailable)
 }
+
+
+def in_words(error: BaseException) -> str:
+    """What went wrong, for a message: the system's errors as other programs write them, ``/a/path: permission denied``."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error) or type(error).__name__
+    path = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+    text = error.strerror[:1].lower() + error.strerror[1:]
+    return f"{path}: {text}" if path else text
 
 
 def error_for_status(status: int, message: str, *, method: str = "", path: str = "") -> ApiError:

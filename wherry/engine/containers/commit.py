@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from wherry.api.errors import ApiError, BadRequest, Conflict, ServerError
+from wherry.api.errors import ApiError, BadRequest, Conflict, ServerError, in_words
 from wherry.api.models.containers import ContainerConfig
 from wherry.engine.blocking import in_thread, in_thread_until
 from wherry.engine.containers import difftar, pause
@@ -115,7 +115,7 @@ async def _commit(
                     images.name_image(id, name, action="tag")
             return id
     except (*STAGING_ERRORS, InvalidConfig, ContentError) as error:
-        raise ServerError(f"cannot commit container {container.id}: {error}") from error
+        raise ServerError(f"cannot commit container {container.id}: {in_words(error)}") from error
 
 
 async def stage_changes(

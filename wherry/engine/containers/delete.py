@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from wherry.api.errors import Conflict, NotFound, ServerError
+from wherry.api.errors import Conflict, NotFound, ServerError, in_words
 from wherry.engine.blocking import in_thread
 from wherry.engine.containers.container import Container
 from wherry.engine.containers.create import forget
@@ -108,8 +108,8 @@ async def _remove(containers: Containers, container: Container, volumes: bool) -
     except Exception as error:
         container.state.removing = False
         container.state.dead = True
-        container.state.error = str(error)
-        failure = ServerError(f"container {container.id}: driver failed to remove root filesystem: {error}")
+        container.state.error = in_words(error)
+        failure = ServerError(f"container {container.id}: driver failed to remove root filesystem: {in_words(error)}")
         container.announce_failed_removal(failure)
         containers.note(container)
         raise failure from error

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from wherry.api.errors import ApiError, BadRequest, Conflict, NotFound, ServerError
+from wherry.api.errors import ApiError, BadRequest, Conflict, NotFound, ServerError, in_words
 from wherry.api.models.exec import ExecConfig, ExecInspect, ExecStartConfig, ProcessConfig
 from wherry.engine.blocking import in_thread
 from wherry.engine.containers.attach import detach_keys
@@ -226,7 +226,7 @@ async def _start(
         if isinstance(error, OSError | RuntimeFailure) and (run is None or not run.alive):
             raise Conflict(f"Container {container.id} is not running") from error
         if isinstance(error, OSError | ValueError):
-            raise ServerError(str(error)) from error
+            raise ServerError(in_words(error)) from error
         raise
     instance.process = process
     instance.pid = process.pid

@@ -27,7 +27,6 @@ from wherry.engine.containers.volumes import announce_unmount, release_volumes
 from wherry.engine.oci.conmon import oom_marked
 from wherry.engine.oci.errors import RuntimeFailure
 from wherry.engine.oci.process import is_there
-from wherry.engine.oci.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +121,7 @@ async def _end_run(containers: Containers, container: Container, run: Run, code:
         next_delay(container, ran_for)
     containers.note(container)
     container.cleaning = containers.spawn(
-        clean_up(containers, container, run.bundle), f"clean-up of {container.short_id}"
+        clean_up_soon(containers, container, run.bundle), f"clean-up of {container.short_id}"
     )
     run.over.set()
     container.output.end()
@@ -141,29 +140,41 @@ def _told(container: Container) -> Iterator[None]:
         log.exception("a step at the exit of %s failed", container.short_id)
 
 
-async def _delete_state(runtime: Runtime, container: Container) -> None:
-    """What the runtime cannot do for want of descriptors or memory it can a little later. Raises ``RuntimeFailure``."""
-    for pause in (0.1, 1.0, 5.0):
-        try:
-            await runtime.delete(container.id, force=True)
-        except RuntimeFailure as error:
-            log.warning("%s: %s", container.short_id, error.message)
-            await asyncio.sleep(pause)
-        else:
+async def clean_up_soon(containers: Containers, container: Container, bundle: Path) -> None:
+    """``clean_up``; what fails for want of descriptors or memory is tried again a few times."""
+    for pause in (0.1, 1.0, 5.0, 0.0):
+        if await clean_up(containers, container, bundle):
             return
-    await runtime.delete(container.id, force=True)
+        await asyncio.sleep(pause)
 
 
-async def clean_up(containers: Containers, container: Container, bundle: Path) -> None:
-    """The runtime's state, the root's mount, the bundle and the exit file; after the answer, before the next run."""
-    with suppress(RuntimeFailure):
-        await _delete_state(containers.runtime(container), container)
+async def clean_up(containers: Containers, container: Container, bundle: Path) -> bool:
+    """The runtime's state, the root's mount, the bundle and the exit file; after the answer, before the next run.
+
+    Whether all of it went.
+    """
+    done = True
+    try:
+        await containers.runtime(container).delete(container.id, force=True)
+    except RuntimeFailure as error:
+        log.warning("the clean-up of %s failed: %s", container.short_id, error.message)
+        done = False
     with _told(container):
         await in_thread(containers.parts.rootfs.unmount, container.id)
     with _told(container):
         await release_volumes(containers, container)
     with _told(container):
         release_shared_memory(containers, container)
-    await in_thread(shutil.rmtree, bundle, ignore_errors=True)
+    try:
+        await in_thread(_remove, bundle)
+    except OSError as error:
+        log.warning("the clean-up of %s failed: %s", container.short_id, error)
+        done = False
     if containers.exits is not None:
         containers.exits.forget(container.id)
+    return done
+
+
+def _remove(bundle: Path) -> None:
+    with suppress(FileNotFoundError):
+        shutil.rmtree(bundle)

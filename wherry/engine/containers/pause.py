@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wherry.api.errors import Conflict, ServerError
+from wherry.api.errors import Conflict, ServerError, in_words
 from wherry.engine.blocking import in_thread
 from wherry.engine.containers.container import Container
 from wherry.engine.containers.registry import Containers
@@ -27,7 +27,7 @@ async def _pause(containers: Containers, container: Container) -> None:
         try:
             await in_thread(containers.cgroup(container).freeze)
         except OSError as error:
-            raise ServerError(f"Cannot pause container {container.id}: {error}") from error
+            raise ServerError(f"Cannot pause container {container.id}: {in_words(error)}") from error
         state.paused = True
         containers.note(container)
         containers.emit(container, "pause")
@@ -47,7 +47,7 @@ def thaw(containers: Containers, container: Container) -> None:
     try:
         containers.cgroup(container).thaw()
     except OSError as error:
-        raise ServerError(f"Cannot unpause container {container.id}: {error}") from error
+        raise ServerError(f"Cannot unpause container {container.id}: {in_words(error)}") from error
     container.state.paused = False
     containers.note(container)
     containers.emit(container, "unpause")

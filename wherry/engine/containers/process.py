@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wherry.api.errors import BadRequest, Conflict, ServerError
+from wherry.api.errors import BadRequest, Conflict, ServerError, in_words
 from wherry.api.models.containers import HostConfig
 from wherry.engine.containers.container import Container, MountPoint
 from wherry.engine.containers.links import environment
@@ -45,7 +45,7 @@ def prepare(containers: Containers, container: Container, root: Path) -> Prepare
         mounts = _mounts(container)
         make_places(root_fd, container.spec.mounts)
     except ValueError as error:
-        raise ServerError(str(error)) from error
+        raise ServerError(in_words(error)) from error
     finally:
         os.close(root_fd)
     for request in host.device_requests or []:

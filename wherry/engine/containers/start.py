@@ -19,12 +19,12 @@ from typing import Any
 
 import msgspec
 
-from wherry.api.errors import ApiError, BadRequest, Conflict, NotFound, ServerError
+from wherry.api.errors import ApiError, BadRequest, Conflict, NotFound, ServerError, in_words
 from wherry.engine.blocking import in_thread
 from wherry.engine.containers import health, rotation
 from wherry.engine.containers.container import Container, State
 from wherry.engine.containers.delete import remove_container
-from wherry.engine.containers.exit import clean_up, look, watch_process
+from wherry.engine.containers.exit import clean_up, clean_up_soon, look, watch_process
 from wherry.engine.containers.network import connect, disconnect
 from wherry.engine.containers.process import Prepared, prepare
 from wherry.engine.containers.registry import Containers
@@ -199,8 +199,8 @@ async def _launch(containers: Containers, container: Container, bundle: Path) ->
     check_executable(launched.pid, process["args"], process["env"], process["cwd"])
     try:
         run = Run(bundle, Pidfd(launched.pid), launched.conmon_pid)
-    except OSError as error:
-        raise ServerError(f"the container's process ended before it was started: {error}") from error
+    except ProcessLookupError as error:
+        raise ServerError("the container's process ended before it was started") from error
     try:
         rotation.begin(containers, container, run, max_size=max_size, max_file=max_file, compress=compress)
         run.attachment = await Attachment.connect(bundle, container.output.feed, run.drained.set)
@@ -215,7 +215,10 @@ async def _undo(containers: Containers, container: Container, bundle: Path) -> N
     with suppress(Exception):
         await disconnect(containers, container)
     with suppress(Exception):
-        await clean_up(containers, container, bundle)
+        if not await clean_up(containers, container, bundle):
+            container.cleaning = containers.spawn(
+                clean_up_soon(containers, container, bundle), f"clean-up of {container.short_id}"
+            )
     with suppress(Exception):
         containers.cgroup(container).remove()  # which a runtime may leave when it fails half-way
 
@@ -226,6 +229,6 @@ def _as_api_error(error: BaseException) -> ApiError:
     if isinstance(error, RuntimeFailure):
         return BadRequest(error.message) if error.bad_request else ServerError(error.message)
     if isinstance(error, OSError):
-        return ServerError(f"starting the container failed: {error}")
+        return ServerError(f"starting the container failed: {in_words(error)}")
     log.exception("starting a container failed", exc_info=error)
-    return ServerError(f"starting the container failed: {error}")
+    return ServerError(f"starting the container failed: {in_words(error)}")

@@ -10,7 +10,7 @@ import re
 import shutil
 from collections.abc import Sequence
 
-from wherry.api.errors import Conflict, ServerError
+from wherry.api.errors import Conflict, ServerError, in_words
 from wherry.api.models.containers import ContainerTopResponse
 from wherry.engine.blocking import in_thread
 from wherry.engine.containers.container import Container
@@ -72,7 +72,7 @@ async def _ask_ps(arguments: list[str], pids: Sequence[int]) -> str:
             # some options, such as f, do not go with -q
             result = await run([program, *arguments], deadline=_DEADLINE, env=env)
     except (OSError, TimeoutError, ValueError) as error:
-        raise ServerError(f"ps: {error}") from error
+        raise ServerError(f"ps: {in_words(error)}") from error
     if result.code:
         first = result.output.strip().partition("\n")[0]
         raise ServerError(f"ps: {first or f'exit status {result.code}'}")

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from wherry.api.errors import ApiError, BadRequest
+from wherry.api.errors import ApiError, BadRequest, in_words
 from wherry.api.json import decode_body
 from wherry.api.operation import Body, Operation, Reply
 from wherry.api.query import decode_query
@@ -143,7 +143,7 @@ class Router:
             status, message = 400, "a path in the request is too long for the file system"
         else:
             log.error("%s failed", operation.id, exc_info=error)
-            status, message = 500, str(error) or type(error).__name__
+            status, message = 500, in_words(error)
         if exchange.answered:
             log.info("%s broke off after its answer had begun: %s", operation.id, message)
             exchange.cut()

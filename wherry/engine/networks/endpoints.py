@@ -15,7 +15,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_interface
 from pathlib import Path
 from typing import Protocol
 
-from wherry.api.errors import ApiError, BadRequest, Forbidden, NotFound, ServerError
+from wherry.api.errors import ApiError, BadRequest, Forbidden, NotFound, ServerError, in_words
 from wherry.api.models.networks import EndpointIPAMConfig, EndpointSettings, PortMap
 from wherry.engine.blocking import in_thread
 from wherry.engine.networks import bridge, netns
@@ -132,7 +132,7 @@ class Endpoints:
         except BaseException as error:
             await self._undo(record, None if held else path)
             if isinstance(error, OSError | NftError | NamesError):
-                raise ServerError(f"failed to set up the network of {name}: {error}") from None
+                raise ServerError(f"failed to set up the network of {name}: {in_words(error)}") from None
             raise
         self._emit("connect", network, container)
         return self._endpoint(record)
@@ -319,7 +319,9 @@ class Endpoints:
         try:
             await self._finish_disconnect(record, way)
         except (OSError, NftError) as error:
-            raise ServerError(f"failed to disconnect {container[:12]} from network {network.name}: {error}") from None
+            raise ServerError(
+                f"failed to disconnect {container[:12]} from network {network.name}: {in_words(error)}"
+            ) from None
         self._emit("disconnect", network, container)
 
     def _successor(self, leaving: EndpointRecord) -> EndpointRecord | None:

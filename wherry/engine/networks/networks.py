@@ -21,7 +21,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from wherry.api.errors import ApiError, BadRequest, Conflict, Forbidden, ServerError
+from wherry.api.errors import ApiError, BadRequest, Conflict, Forbidden, ServerError, in_words
 from wherry.api.models.networks import EndpointSettings, Network, NetworkCreateRequest, NetworkPruneResponse, PortMap
 from wherry.engine.blocking import in_thread
 from wherry.engine.events import Events
@@ -242,7 +242,7 @@ class Networks:
                 raise Forbidden(
                     f"cannot create network {record.id} ({record.bridge}): a link of this name exists already"
                 ) from None
-            raise ServerError(f"failed to set up network {record.name}: {error}") from None
+            raise ServerError(f"failed to set up network {record.name}: {in_words(error)}") from None
         record.pending = False
         self._catalog.save_network(record)
 
@@ -275,7 +275,7 @@ class Networks:
             except (OSError, NftError) as error:
                 record.pending = False
                 self._catalog.save_network(record)
-                raise ServerError(f"error while removing network: {error}") from None
+                raise ServerError(f"error while removing network: {in_words(error)}") from None
             self._catalog.forget_network(record)
         if not any(other.user_defined for other in self._catalog.networks.values()):
             await self._names.rest()
@@ -338,7 +338,7 @@ class Networks:
         try:
             await netns.to_the_end(netns.in_own_thread(lambda: bridge.build(path, None)))
         except OSError as error:
-            raise ServerError(f"network namespace: {error}") from None
+            raise ServerError(f"network namespace: {in_words(error)}") from None
         return path
 
     async def connect(
@@ -432,7 +432,7 @@ class Networks:
                 await self._restore_rules(network)
             except (OSError, NftError, NoAddress) as error:
                 self._ready.discard(network.id)
-                raise ServerError(f"failed to set up network {network.name}: {error}") from None
+                raise ServerError(f"failed to set up network {network.name}: {in_words(error)}") from None
 
     async def _restore_rules(self, *more: NetworkRecord) -> None:
         """Make the firewall serve the bridges that are up, and these."""

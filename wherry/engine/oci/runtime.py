@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from wherry.api.errors import in_words
 from wherry.engine.blocking import in_thread
 from wherry.engine.oci import tool
 from wherry.engine.oci.errors import RuntimeFailure
@@ -145,10 +146,13 @@ class Runtime:
 
     async def update(self, container_id: str, resources: dict[str, Any]) -> None:
         """Apply ``linux.resources`` to a running container (UPD3). Raises ``RuntimeFailure``; then nothing is sure."""
-        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-            json.dump(resources, file)
-            file.flush()
-            await self._call("update", "--resources", file.name, container_id, what="updating the container")
+        try:
+            with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+                json.dump(resources, file)
+                file.flush()
+                await self._call("update", "--resources", file.name, container_id, what="updating the container")
+        except OSError as error:
+            raise RuntimeFailure(f"updating the container failed: {in_words(error)}") from error
 
     async def _call(self, *arguments: str, what: str) -> None:
         try:

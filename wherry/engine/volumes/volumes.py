@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from wherry.api.errors import ApiError, BadRequest, Conflict, NotFound, ServerError
+from wherry.api.errors import ApiError, BadRequest, Conflict, NotFound, ServerError, in_words
 from wherry.api.models.volumes import Volume, VolumeListResponse, VolumePruneResponse, VolumeUsageData
 from wherry.engine.blocking import in_thread
 from wherry.engine.events import Events
@@ -142,7 +142,7 @@ class Volumes:
             self._make(name, row)
         except OSError as error:
             self._bury(name, row)
-            raise ServerError(f"create {name}: error while creating volume data path: {error}") from error
+            raise ServerError(f"create {name}: error while creating volume data path: {in_words(error)}") from error
         with self._database.transaction():
             self._database.put(VOLUME, name, msgspec.json.encode(row))
             self._database.delete(PENDING, name)
