@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from tests.support.engines import Engine
-from tests.support.http import eventually
+from tests.support.http import PATIENCE, eventually
 
 TENTH = 100_000_000  # ns
 
@@ -89,9 +89,10 @@ def test_HEA2_the_start_period_forgives(wherry: Engine) -> None:
 
 
 def test_HEA3_timeout(wherry: Engine) -> None:
-    container = checked(wherry, "CMD-SHELL", "echo said; exec sleep 60", Timeout=3 * TENTH, Retries=1)
+    container = checked(wherry, "CMD-SHELL", "echo said; exec sleep 60", Timeout=int(3 * TENTH * PATIENCE), Retries=1)
     entry = becomes(wherry, container, "unhealthy")["Log"][0]
-    assert (entry["ExitCode"], entry["Output"]) == (-1, "Health check exceeded timeout (300ms): said\n")
+    shown = "300ms" if PATIENCE == 1 else f"{0.3 * PATIENCE:g}s"
+    assert (entry["ExitCode"], entry["Output"]) == (-1, f"Health check exceeded timeout ({shown}): said\n")
     wherry.http.post(f"/containers/{container}/kill")
     assert wherry.status(container) == "exited"
 
