@@ -102,7 +102,7 @@ async def _end_run(containers: Containers, container: Container, run: Run, code:
     with _told(container):  # before anyone is answered: the next user of a volume finds it as the last one left it
         await release_volumes(containers, container)
     announce_unmount(containers, container)
-    ran_for = max(0, time.time_ns() - state.started_at)
+    ran_for = run.age
     container.run = None
     health.end(container)
     container.attachable.clear()

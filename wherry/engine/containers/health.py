@@ -137,36 +137,37 @@ class Prober:
             await asyncio.sleep(self._pause() / SECOND)
             if container.state.paused:
                 continue
-            began = time.time_ns()
-            result = await self._probe(began)
+            age = run.age
+            result = await self._probe()
             if result is None or container.state.paused:
                 continue
             if result.exit_code:
                 await asyncio.sleep(EXIT_GRACE)
             if container.run is not run or run.exiting:
                 return
-            self._record(result, began)
+            self._record(result, age)
 
-    def _in_start_period(self, moment: int) -> bool:
-        return moment - self._container.state.started_at < self._start_period
+    def _in_start_period(self, age: int) -> bool:
+        return age < self._start_period
 
     def _pause(self) -> int:
         health = self._container.health
-        starting = health is not None and health.status == STARTING and self._in_start_period(time.time_ns())
+        starting = health is not None and health.status == STARTING and self._in_start_period(self._run.age)
         return self._start_interval if starting else self._interval
 
-    def _record(self, result: HealthcheckResult, began: int) -> None:
+    def _record(self, result: HealthcheckResult, age: int) -> None:
         container = self._container
         health = container.health
         if health is None:
             return
-        in_start_period = self._in_start_period(began)
+        in_start_period = self._in_start_period(age)
         if judge(health, result, retries=self._retries, in_start_period=in_start_period):
             self._containers.note(container)
             self._containers.emit(container, f"health_status: {health.status}")
 
-    async def _probe(self, began: int) -> HealthcheckResult | None:
+    async def _probe(self) -> HealthcheckResult | None:
         """One probe; None when there is no container to ask."""
+        began = time.time_ns()
         output = Output()
         config = ExecConfig(cmd=self._words, attach_stdout=True, attach_stderr=True)
         try:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
+from wherry.engine.oci.cgroup_stats import ticks
 from wherry.engine.oci.conmon import Attachment
 from wherry.engine.oci.process import Pidfd, start_time
 
@@ -40,6 +42,11 @@ class Run:
     def alive(self) -> bool:
         """False once the process has ended, which the engine may not have heard yet."""
         return self.process.fd >= 0 and self.process.alive
+
+    @property
+    def age(self) -> int:
+        """Nanoseconds since the process began, whatever has become of the machine's clock."""
+        return max(0, time.clock_gettime_ns(time.CLOCK_BOOTTIME) - ticks(self.started))
 
     def signal(self, number: int) -> bool:
         """Send a signal to the container's first process; False when it is gone."""
