@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from wherry.api.errors import BadRequest, Conflict
+from wherry.engine.containers.container import Container
 from wherry.engine.containers.create import rewrite_description
 from wherry.engine.containers.names import check_name
 from wherry.engine.containers.network import renamed
@@ -20,6 +21,10 @@ async def rename(containers: Containers, reference: str, name: str | None) -> No
     if not new.startswith("/"):
         new = f"/{new}"
     container = containers.find(reference)
+    await containers.shielded(containers.spawn(_rename(containers, container, new), f"rename of {container.short_id}"))
+
+
+async def _rename(containers: Containers, container: Container, new: str) -> None:
     async with container.lock:
         containers.find(container.id)
         old = container.name

@@ -14,6 +14,7 @@ from wherry.api.models.containers import (
     Resources,
     RestartPolicy,
 )
+from wherry.engine.containers.container import Container
 from wherry.engine.containers.create import rewrite_description
 from wherry.engine.containers.limits import check_resources
 from wherry.engine.containers.registry import Containers
@@ -42,6 +43,14 @@ async def update(
     policy = request.restart_policy if request.restart_policy.name else None
     check_restart_policy(policy, auto_remove=False)
     warnings = check_resources(request, containers.parts.cgroups, update=True)
+    work = _update(containers, container, request, policy)
+    await containers.shielded(containers.spawn(work, f"update of {container.short_id}"))
+    return ContainerUpdateResponse(warnings=warnings or None)
+
+
+async def _update(
+    containers: Containers, container: Container, request: ContainerUpdateRequest, policy: RestartPolicy | None
+) -> None:
     prefix = f"Cannot update container {container.id}: "
     async with container.lock:
         state = container.state
@@ -69,7 +78,6 @@ async def update(
         if policy is not None and policy.name == "no" and state.restarting:
             cancel_restart(containers, container)
     containers.emit(container, "update")
-    return ContainerUpdateResponse(warnings=warnings or None)
 
 
 def merged(host: HostConfig, wanted: Resources, policy: RestartPolicy | None) -> HostConfig:
