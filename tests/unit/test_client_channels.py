@@ -76,6 +76,45 @@ def test_WS1_a_websocket_is_a_channel_too(fake: FakeEngine, docker: Any) -> None
         assert channel.read_all().stdout == b"early" + b"A" * 70000 + b"B\n"
 
 
+@pytest.mark.parametrize(
+    ("tail", "reason"),
+    [
+        (b"\x88\x02\x03\xe8", None),
+        (b"\x88\x00", None),
+        (b"\x88\x02\x03\xf3", "1011"),
+        (b"\xf3\xff\xff", "no websocket"),
+        (b"\x82\x7e\x01\x00torn", "without a close"),
+        (b"", "without a close"),
+    ],
+    ids=["closed", "closed without a code", "closed by an error", "garbage", "torn", "cut"],
+)
+def test_WS1_only_a_close_is_the_end_of_a_websocket(
+    fake: FakeEngine, docker: Any, tail: bytes, reason: str | None
+) -> None:
+    """The engine leaves at once: an answer to its close finds nobody, and nothing that came before it is lost."""
+
+    def serve(peer: Peer, request: Received) -> None:
+        fields = "".join(f"{name}: {value}\r\n" for name, value in accept_handshake("GET", request.head.headers))
+        peer.hijacked = True
+        peer.send(f"HTTP/1.1 101 X\r\n{fields}\r\n".encode())
+        peer.read()
+        peer.send(b"\x82\x06output" + tail)
+        peer.socket.close()
+        left.set()
+
+    left = threading.Event()
+    fake.routes["GET /containers/web/attach/ws"] = serve
+    with docker.containers.attach_websocket("web", stdin=True) as channel:
+        channel.send(b"go")
+        assert left.wait(5)
+        assert next(channel) == (1, b"output")
+        if reason is None:
+            assert list(channel) == []
+        else:
+            with pytest.raises(wherry.ProtocolError, match=reason):
+                next(channel)
+
+
 def test_something_else_than_a_websocket_is_an_error(fake: FakeEngine, docker: Any) -> None:
     fake.routes["GET /containers/web/attach/ws"] = (200, b"hello")
     with pytest.raises(wherry.ProtocolError, match="websocket"):

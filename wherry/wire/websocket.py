@@ -9,13 +9,14 @@ import os
 from collections.abc import Mapping
 from typing import Protocol
 
-from websockets.frames import Frame, Opcode
+from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import CLIENT, OPEN, SERVER
 from websockets.protocol import Protocol as WebSocketProtocol
 
 MAX_MESSAGE = 16 << 20
 """Longest accepted message, in bytes."""
 
+_USUAL = (CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY, CloseCode.NO_STATUS_RCVD)
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
@@ -74,6 +75,7 @@ class WebSocket:
     def __init__(self, *, client: bool) -> None:
         self._protocol = WebSocketProtocol(CLIENT if client else SERVER, state=OPEN, max_size=MAX_MESSAGE)
         self._eof = False
+        self._leaving = False  # this end began to close
 
     def feed(self, data: bytes) -> list[bytes]:
         """The payloads in ``data``: of binary, text and continuation frames alike, as a stream has no messages."""
@@ -97,6 +99,7 @@ class WebSocket:
 
     def close(self, code: int = 1000) -> None:
         """Begin the closing handshake."""
+        self._leaving = True
         if self._protocol.state is OPEN:
             self._protocol.send_close(code)
 
@@ -113,6 +116,19 @@ class WebSocket:
     def peer_closed(self) -> bool:
         """True once the peer has sent its close, or broke the protocol: nothing more comes from it."""
         return self._protocol.close_rcvd is not None or self._protocol.parser_exc is not None or self._eof
+
+    @property
+    def failure(self) -> str:
+        """Once ``peer_closed``: what was wrong with the end, "" where it is one (WS1).
+
+        That is a close of the usual kind, or the connection's end after this end began to close.
+        """
+        received, broken = self._protocol.close_rcvd, self._protocol.parser_exc
+        if received is not None:
+            return "" if received.code in _USUAL else f"the websocket was closed with {received}"
+        if broken is not None and not isinstance(broken, EOFError):
+            return f"what came is no websocket: {broken}"
+        return "" if self._leaving else "the connection ended without a close of the websocket"
 
     @property
     def close_code(self) -> int | None:

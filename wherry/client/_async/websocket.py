@@ -22,13 +22,19 @@ class AsyncWebSocketStream:
         """The next bytes, ``b""`` once the engine has closed."""
         while not self._waiting:
             if self._socket.peer_closed:
+                if failure := self._socket.failure:
+                    raise ProtocolError(failure)
                 return b""
             data = await self._stream.receive(limit)
             if data:
                 self._waiting.extend(self._socket.feed(data))
             else:
                 self._socket.feed_eof()
-            await self._flush()  # answers to pings, and to the closing
+            try:
+                await self._flush()  # answers to pings, and to the closing
+            except ProtocolError:
+                if not self._socket.peer_closed:
+                    raise  # else it has left already, as dockerd does, and needs no answer
         return self._waiting.popleft()
 
     async def send(self, data: bytes | bytearray | memoryview) -> None:
