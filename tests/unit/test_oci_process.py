@@ -13,12 +13,21 @@ from typing import Any
 
 import pytest
 
+from tests.support.http import PATIENCE
 from wherry.engine.inroot import open_in_root, read_small
 from wherry.engine.oci import tool
 from wherry.engine.oci.errors import RuntimeFailure
 from wherry.engine.oci.executable import check_executable
 from wherry.engine.oci.exits import ExitWatcher, read_exit
-from wherry.engine.oci.process import Pidfd, pidfd_open, spawn, start_time, wait_pidfd
+from wherry.engine.oci.process import (
+    Pidfd,
+    executable_of,
+    pidfd_open,
+    spawn,
+    start_time,
+    until_executed,
+    wait_pidfd,
+)
 
 
 def test_exit_codes_and_signals() -> None:
@@ -28,6 +37,27 @@ def test_exit_codes_and_signals() -> None:
         child.kill()
         assert await child.wait() == 137
         assert await child.wait() == 255  # asked twice
+
+    asyncio.run(main())
+
+
+def test_STA3_a_process_runs_another_program_or_has_ended() -> None:
+    async def main() -> None:
+        for command in "sleep 0.2; exec sleep 60", "sleep 0.2":
+            child = spawn(["/bin/sh", "-c", command])
+            shell = os.path.realpath("/bin/sh")
+            while executable_of(child.pid) != shell:
+                await asyncio.sleep(0.001)
+            await until_executed(child.pid, shell, seconds=20 * PATIENCE)
+            assert executable_of(child.pid) in (os.path.realpath("/bin/sleep"), "")
+            child.kill()
+            await child.wait()
+        child = spawn(["/bin/sleep", "60"])
+        while executable_of(child.pid) != os.path.realpath("/bin/sleep"):
+            await asyncio.sleep(0.001)
+        await until_executed(child.pid, executable_of(child.pid), seconds=0.01)
+        child.kill()
+        await child.wait()
 
     asyncio.run(main())
 

@@ -34,7 +34,7 @@ from wherry.engine.containers.volumes import acquire_volumes, announce_unmount
 from wherry.engine.oci.conmon import Attachment, launch
 from wherry.engine.oci.errors import RuntimeFailure
 from wherry.engine.oci.executable import check_executable
-from wherry.engine.oci.process import Pidfd
+from wherry.engine.oci.process import Pidfd, executable_of, until_executed
 from wherry.engine.oci.warm import warm_cgroups
 
 log = logging.getLogger(__name__)
@@ -204,7 +204,9 @@ async def _launch(containers: Containers, container: Container, bundle: Path) ->
     try:
         rotation.begin(containers, container, run, max_size=max_size, max_file=max_file, compress=compress)
         run.attachment = await Attachment.connect(bundle, container.output.feed, run.drained.set)
+        runtimes = executable_of(run.pid)
         await runtime.start(container.id)
+        await until_executed(run.pid, runtimes)  # STA3
     except BaseException:
         run.close()
         raise

@@ -11,6 +11,7 @@ import ctypes
 import os
 import select
 import signal
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -24,6 +25,7 @@ __all__ = [
     "Child",
     "InvalidSignal",
     "Pidfd",
+    "executable_of",
     "is_there",
     "parse_signal",
     "pidfd_open",
@@ -32,6 +34,7 @@ __all__ = [
     "spawn",
     "spawn_in",
     "start_time",
+    "until_executed",
     "wait_pidfd",
 ]
 
@@ -54,6 +57,27 @@ def start_time(pid: int) -> int:
     except (FileNotFoundError, ProcessLookupError):
         return 0
     return 0 if fields[0] in b"ZX" else int(fields[19])
+
+
+def executable_of(pid: int) -> str:
+    """The program that the process runs, as the kernel names it; empty once it has ended."""
+    try:
+        return os.readlink(f"/proc/{pid}/exe")
+    except OSError:
+        return ""
+
+
+async def until_executed(pid: int, before: str, seconds: float = 2.0) -> None:
+    """Wait until the process runs another program than ``before``, or has ended; for a slow file system so long at most.
+
+    Nothing tells of it. It takes some 0.2 ms, so that a timer, whose least is 1 ms, is left for a busy machine.
+    """
+    begun = time.monotonic()
+    while before and executable_of(pid) == before:
+        past = time.monotonic() - begun
+        if past > seconds:
+            return
+        await asyncio.sleep(0 if past < 0.001 else 0.001)
 
 
 def is_there(pid: int) -> bool:
