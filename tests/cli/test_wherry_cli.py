@@ -154,9 +154,21 @@ def test_attach(cli: Wherry) -> None:
     assert (done.returncode, done.stdout) == (4, b"got again\n")
 
 
+def code_of(arguments: tuple[str, ...]) -> int:
+    """Of a mistake in the options: 2, or 125 where 2 may be a process's own."""
+    return 125 if arguments[0] in ("run", "create", "exec") else 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (("create", "-m", "12x", "busybox"), "--memory: '12x' is no size"),
+        (("create", "--env-file", "/nonexistent", "busybox"), "does not exist"),
+        (("exec", "--nonsense", "one", "true"), "No such option"),
+        (("exec", "one"), "Missing argument 'COMMAND...'"),
+        (("run",), "Missing argument 'IMAGE'"),
+        (("run", "-p", "80:80:80:80", "busybox"), "'80:80:80:80' is no port; write [[IP:]HOST:]CONTAINER"),
+        (("run", "-p", "[::1]:1:80:80", "busybox"), "is no port; write [[IP:]HOST:]CONTAINER"),
         (("run", "--nonsense", "busybox"), "No such option"),
         (("ps", "--format", "{{.Nope}}"), "no field 'Nope'; there are ID, Names"),
         (("ps", "--format", "{{if .ID}}x{{end}}"), "only fields can be picked"),
@@ -175,7 +187,7 @@ def test_mistakes_are_said(cli: Wherry, arguments: tuple[str, ...], words: str) 
     cli.ok("create", "--name", "one", "busybox", "true")
     done = cli(*arguments)
     # an option's text may be broken over lines, in a terminal's width
-    assert (done.returncode, words in " ".join(done.stderr.decode().split())) == (2, True), done
+    assert (done.returncode, words in " ".join(done.stderr.decode().split())) == (code_of(arguments), True), done
 
 
 def test_every_container_command_is_there(cli: Wherry) -> None:
@@ -185,23 +197,6 @@ def test_every_container_command_is_there(cli: Wherry) -> None:
     help = cli.ok("container", "--help")
     for name in (wanted + " stats stop top unpause update wait").split():
         assert f"\n  {name} " in help, name
-
-
-def test_cp(cli: Wherry, tmp_path: Path) -> None:
-    cli.ok("run", "-d", "--name", "box", "busybox", *IDLE)
-    tree = tmp_path / "tree" / "deep"
-    tree.mkdir(parents=True)
-    (tree / "file").write_text("content")
-    cli.ok("cp", str(tmp_path / "tree"), "box:/tmp")
-    assert cli.ok("exec", "box", "cat", "/tmp/tree/deep/file") == "content"
-    cli.ok("cp", "box:/tmp/tree", str(tmp_path / "back"))
-    assert (tmp_path / "back" / "deep" / "file").read_text() == "content"
-    cli.ok("cp", "box:/tmp/tree/.", str(tmp_path))
-    assert (tmp_path / "deep" / "file").read_text() == "content"
-    cli.ok("cp", str(tree / "file"), "box:/tmp/renamed")
-    assert cli.ok("cp", "box:/tmp/renamed", "-").startswith("renamed")
-    assert cli("cp", "box:/nope", str(tmp_path)).returncode == 1
-    assert cli("cp", "/a", "/b").returncode == 2
 
 
 def test_images(cli: Wherry, tmp_path: Path) -> None:
@@ -304,7 +299,7 @@ def test_serve_refuses_plain_tcp(tmp_path: Path) -> None:
 
 def test_an_option_that_is_none_is_said(cli: Wherry) -> None:
     done = cli("run", "--bogus", "busybox", "true")
-    assert done.returncode == 2
+    assert done.returncode == 125
     assert b"--bogus" in done.stderr
     assert cli.ok("run", "--rm", "busybox", "echo", "--bogus") == "--bogus\n"
 

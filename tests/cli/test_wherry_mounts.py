@@ -99,5 +99,5 @@ def test_a_tmpfs(cli: Wherry) -> None:
 )
 def test_mistakes_are_said(cli: Wherry, mount: str, words: str) -> None:
     done = cli("run", "--mount", mount, "busybox", "true")
-    assert (done.returncode, words in " ".join(done.stderr.decode().split())) == (2, True), done
+    assert (done.returncode, words in " ".join(done.stderr.decode().split())) == (125, True), done
     assert cli.ok("ps", "-aq") == ""

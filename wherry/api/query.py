@@ -84,12 +84,15 @@ def encode_query(query: Query) -> str:
 
 
 def escaped(text: str, safe: str = "") -> str:
-    """A text as a part of a URL, with letters, digits, ``_.-~`` and what is ``safe`` as they are."""
+    """A text as a part of a URL, with letters, digits, ``_.-~`` and what is ``safe`` as they are.
+
+    Bytes of the command line or of a file's name that are no UTF-8 go over as they are.
+    """
     if text.isascii() and text.isalnum():
         return text
     from urllib.parse import quote
 
-    return quote(text, safe=safe)
+    return quote(text, safe=safe, errors="surrogateescape")
 
 
 def parse_bool(text: str) -> bool:

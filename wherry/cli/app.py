@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
 import click
 
@@ -14,7 +15,7 @@ COMMANDS = {
     "fsck": ("wherry.cli.fsck", "Rebuild an engine's database from its data root."),
     "run": ("wherry.cli.run", "Run a command in a new container."),
     "create": ("wherry.cli.run", "Make a container without starting it."),
-    "exec": ("wherry.cli.run", "Run a command in a running container."),
+    "exec": ("wherry.cli.exec", "Run a command in a running container."),
     "ps": ("wherry.cli.containers", "List containers."),
     "start": ("wherry.cli.containers", "Start containers."),
     "stop": ("wherry.cli.containers", "Stop containers."),
@@ -26,7 +27,7 @@ COMMANDS = {
     "inspect": ("wherry.cli.output", "Show all there is to know of a container or an image."),
     "rename": ("wherry.cli.containers", "Give a container another name."),
     "stats": ("wherry.cli.output", "Show what containers use."),
-    "attach": ("wherry.cli.output", "Take part in what a container reads and writes."),
+    "attach": ("wherry.cli.attach", "Take part in what a container reads and writes."),
     "top": ("wherry.cli.output", "Show the processes of a container."),
     "diff": ("wherry.cli.output", "Show which files differ from the image's."),
     "port": ("wherry.cli.output", "Show where ports are published."),
@@ -73,6 +74,12 @@ class Commands(click.Group):
         command = getattr(module, f"{cmd_name}_command")
         assert isinstance(command, click.Command)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            ctx.exit(130)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

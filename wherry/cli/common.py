@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import functools
 import gc
+import os
 import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from wherry.client._sync.client import Client
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+DETACH_KEYS = click.option("--detach-keys", metavar="KEYS", help="What leaves it running; ctrl-p,ctrl-q if not given.")
 
 
 def client_of(ctx: click.Context) -> Client:
@@ -41,31 +45,54 @@ def with_client(command: F) -> F:
 
         try:
             return command(client_of(ctx), *arguments, **options)
-        except WherryError as error:
+        except (WherryError, ValueError) as error:  # ValueError: for an argument that no engine need be asked about
             fail(error)
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # click's: who reads has seen enough
+            fail(ValueError(_said(error)))
 
     return call  # type: ignore[return-value]
 
 
-def fail(error: Exception, status: int = 1) -> None:
+def _said(error: OSError) -> str:
+    """What failed of this machine's: a file, or this process's output, of which nothing more is tried then."""
+    reason = error.strerror or str(error)
+    if error.filename is not None:
+        return f"{error.filename}: {reason}"
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+        return reason
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer would fail again at the end
+    return f"write /dev/stdout: {reason.lower()}"
+
+
+def fail(error: Exception, status: int = 1) -> NoReturn:
     """End with the error's text."""
-    message = getattr(error, "message", None) or str(error)
-    click.echo(f"wherry: {message}", err=True)
+    click.echo(f"wherry: {text_of(error)}", err=True)
     sys.exit(status)
 
 
-def each(names: Sequence[str], act: Callable[[str], Any]) -> None:
-    """Do it for each name, and print the name; an error of one does not keep the others from it."""
-    from wherry.api.errors import ApiError
+def text_of(error: Exception) -> str:
+    """An error as a sentence; an engine's is its own text."""
+    return getattr(error, "message", None) or str(error)
+
+
+def each(names: Sequence[str], act: Callable[[str], Any], *, show: bool = True, may_be_gone: bool = False) -> None:
+    """Do it for each name, and ``show`` the name; an error of one does not keep the others from it.
+
+    ``may_be_gone``: that there is nothing of a name is said, and is no failure.
+    """
+    from wherry.api.errors import ApiError, NotFound
 
     failed = False
     for name in names:
         try:
             act(name)
-            click.echo(name)
-        except ApiError as error:
-            click.echo(f"wherry: {error.message}", err=True)
-            failed = True
+            if show:
+                click.echo(name)
+        except (ApiError, ValueError) as error:
+            click.echo(f"wherry: {text_of(error)}", err=True)
+            failed = failed or not (may_be_gone and isinstance(error, NotFound))
     if failed:
         sys.exit(1)
 
@@ -198,14 +225,15 @@ def show_all(names: Sequence[str], inspect: Callable[[str], object]) -> None:
     from wherry.api.errors import ApiError
     from wherry.api.json import encode
 
-    found, errors = [], []
+    found: list[Any] = []
+    errors: list[Exception] = []
     for name in names:
         try:
             found.append(json.loads(encode(inspect(name))))
-        except ApiError as error:
+        except (ApiError, ValueError) as error:
             errors.append(error)
     click.echo(json.dumps(found, indent=4, ensure_ascii=False))
     for failure in errors[:-1]:
-        click.echo(f"wherry: {failure.message}", err=True)
+        click.echo(f"wherry: {text_of(failure)}", err=True)
     if errors:
         fail(errors[-1])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from wherry.cli import containers, copy, output, run
+from wherry.cli import attach, containers, copy, exec, output, run
 from wherry.cli.common import filters_from, size_text, with_client
 from wherry.cli.containers import ps_command
 from wherry.cli.images import commit_command
@@ -34,7 +34,7 @@ def prune_command(client: Client, filters: tuple[str, ...]) -> None:
 def _gather() -> None:
     container_command.add_command(ps_command, "ls")
     container_command.add_command(commit_command)
-    for module in (containers, copy, output, run):
+    for module in (containers, copy, output, run, exec, attach):
         for value in vars(module).values():
             if isinstance(value, click.Command):
                 container_command.add_command(value)

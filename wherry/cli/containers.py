@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wherry.cli.common import (
+    DETACH_KEYS,
     age_text,
     each,
     filters_from,
@@ -101,19 +102,26 @@ def ports_text(ports: list[Any]) -> list[str]:
 @click.command("start")
 @click.option("-a", "--attach", is_flag=True, help="Stay with its output to its end; its exit code is this command's.")
 @click.option("-i", "--interactive", is_flag=True, help="Feed it this command's stdin as well.")
+@DETACH_KEYS
 @NAMES
 @with_client
-def start_command(client: Client, containers: tuple[str, ...], attach: bool, interactive: bool) -> None:
+def start_command(
+    client: Client, containers: tuple[str, ...], attach: bool, interactive: bool, detach_keys: str | None
+) -> None:
     """Start containers."""
     if not attach and not interactive:
         each(containers, client.containers.start)
         return
     if len(containers) > 1:
         raise click.UsageError("one container at a time can be attached to")
-    from wherry.cli.run import run_attached
+    from wherry.cli.attach import run_attached
+    from wherry.cli.terminal import keys_from, need_terminal
 
-    tty = client.containers.inspect(containers[0]).config.tty
-    sys.exit(run_attached(client, containers[0], stdin=interactive, tty=tty, remove=False))
+    found = client.containers.inspect(containers[0])
+    stdin, tty, remove = interactive and found.config.open_stdin, found.config.tty, found.host_config.auto_remove
+    need_terminal(stdin=stdin, tty=tty)
+    keys = keys_from(detach_keys)
+    sys.exit(run_attached(client, found.id, stdin=stdin, tty=tty, remove=remove, keys=keys))
 
 
 @click.command("stop")
@@ -171,7 +179,11 @@ def kill_command(client: Client, containers: tuple[str, ...], name_or_number: st
 @with_client
 def rm_command(client: Client, containers: tuple[str, ...], force: bool, volumes: bool, link: bool) -> None:
     """Remove containers."""
-    each(containers, lambda name: client.containers.delete(name, force=force, v=volumes, link=link or None))
+    each(
+        containers,
+        lambda name: client.containers.delete(name, force=force, v=volumes, link=link or None),
+        may_be_gone=force,
+    )
 
 
 @click.command("wait")
@@ -179,8 +191,7 @@ def rm_command(client: Client, containers: tuple[str, ...], force: bool, volumes
 @with_client
 def wait_command(client: Client, containers: tuple[str, ...]) -> None:
     """Wait until containers stop; print their exit codes."""
-    for name in containers:
-        click.echo(client.containers.wait(name).status_code)
+    each(containers, lambda name: click.echo(client.containers.wait(name).status_code), show=False)
 
 
 @click.command("rename")

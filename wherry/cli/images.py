@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wherry.cli.common import age_text, fail, filters_from, show_all, size_text, table, with_client
+from wherry.cli.common import age_text, each, fail, filters_from, show_all, size_text, table, with_client
 
 if TYPE_CHECKING:
     from wherry.api.models.images import ImageSummary
@@ -238,18 +238,12 @@ def tag_command(client: Client, image: str, name: str) -> None:
 @with_client
 def rmi_command(client: Client, images: tuple[str, ...], force: bool, no_prune: bool) -> None:
     """Remove images, or names of theirs."""
-    from wherry.api.errors import ApiError
 
-    failed = False
-    for name in images:
-        try:
-            for item in client.images.delete(name, force=force or None, noprune=no_prune or None):
-                click.echo(f"untagged {item.untagged}" if item.untagged else f"deleted {item.deleted}")
-        except ApiError as error:
-            click.echo(f"wherry: {error.message}", err=True)
-            failed = True
-    if failed:
-        sys.exit(1)
+    def remove(name: str) -> None:
+        for item in client.images.delete(name, force=force or None, noprune=no_prune or None):
+            click.echo(f"untagged {item.untagged}" if item.untagged else f"deleted {item.deleted}")
+
+    each(images, remove, show=False, may_be_gone=force)
 
 
 @click.command("search")

@@ -124,11 +124,12 @@ def _ipam(
 
 
 @network_command.command("rm")
+@click.option("-f", "--force", is_flag=True, help="No failure for one that is not there.")
 @click.argument("names", nargs=-1, required=True)
 @with_client
-def rm_command(client: Client, names: tuple[str, ...]) -> None:
+def rm_command(client: Client, names: tuple[str, ...], force: bool) -> None:
     """Remove networks that no running container is in."""
-    each(names, client.networks.delete)
+    each(names, client.networks.delete, may_be_gone=force)
 
 
 @network_command.command("inspect")

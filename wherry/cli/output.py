@@ -54,40 +54,6 @@ def moment(text: str | None, option: str) -> str | None:
         raise click.BadParameter(str(error), param_hint=option) from None
 
 
-@click.command("attach")
-@click.option("--no-stdin", is_flag=True, help="Feed it nothing.")
-@click.option("--detach-keys", metavar="KEYS", help="What leaves it running; ctrl-p,ctrl-q if not given.")
-@click.option(
-    "--sig-proxy/--no-sig-proxy",
-    default=True,
-    help="Hand on the signals it gets, without a terminal.",
-    show_default=True,
-)
-@click.argument("container")
-@with_client
-def attach_command(client: Client, container: str, no_stdin: bool, detach_keys: str | None, sig_proxy: bool) -> None:
-    """Take part in what a running container reads and writes; end with its exit code."""
-    from wherry.cli.terminal import need_terminal, tie
-
-    found = client.containers.inspect(container)
-    if not found.state.running:
-        fail(ValueError(f"{container} does not run: start it with wherry start -a {container}"))
-    need_terminal(stdin=not no_stdin, tty=found.config.tty)
-    stdin = found.config.open_stdin and not no_stdin
-
-    def forward(name: str) -> None:
-        client.containers.kill(found.id, signal=name)
-
-    with (
-        client.containers.begin_wait(found.id) as waiting,
-        client.containers.attach(found.id, stdin=stdin, detach_keys=detach_keys) as channel,
-    ):
-        tie(channel, stdin=stdin, tty=found.config.tty, forward=forward if sig_proxy else None)
-        if client.containers.list(filters={"id": [found.id]}):
-            return  # detached, or it has closed its output
-        sys.exit(waiting.result().status_code)
-
-
 @click.command("top", context_settings={"ignore_unknown_options": True})
 @click.argument("container")
 @click.argument("ps_options", nargs=-1, type=click.UNPROCESSED)
@@ -178,6 +144,9 @@ def inspect_command(client: Client, names: tuple[str, ...], form: str | None, si
             except NotFound:
                 unknown.append(f"no {kind} {name}" if kind else f"no container and no image {name}")
                 continue
+        except ValueError as error:
+            unknown.append(str(error))
+            continue
         found.append(json.loads(encode(value)))
     if form is None:
         click.echo(json.dumps(found, indent=4, ensure_ascii=False))

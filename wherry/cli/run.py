@@ -1,41 +1,33 @@
-"""``wherry run`` and ``wherry exec``."""
+"""``wherry run`` and ``wherry create``."""
 
 from __future__ import annotations
 
-import os
+import re
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from wherry.cli.common import fail, pairs_from, parse_policy, parse_size, with_client
+from wherry.cli.common import DETACH_KEYS, fail, pairs_from, parse_policy, parse_size, with_client
 from wherry.cli.mounts import mount_from, volumes_from
+from wherry.cli.process import ENGINE_FAILED, ENV, ENV_FILE, ProcessCommand, env_from, exit_code_of
+from wherry.cli.terminal import keys_from, need_terminal, terminal_size
 
 if TYPE_CHECKING:
     from wherry.client._sync.client import Client
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# The exit codes of a command that could not be run, as docker's.
-ENGINE_FAILED, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
-
-# what follows the image or container belongs to the command there
-PASS_ON = {"allow_interspersed_args": False}
-
-
-def exit_code_of(message: str) -> int:
-    """The exit code for the engine's text about a start that failed."""
-    lowered = message.lower()
-    if "executable file not found" in lowered or "no such file or directory" in lowered:
-        return NOT_FOUND
-    return NOT_EXECUTABLE if "permission denied" in lowered else ENGINE_FAILED
-
 
 def ports_from(published: tuple[str, ...]) -> dict[str | int, Any]:
     """``-p`` options, ``[[IP:]HOST:]CONTAINER[/PROTOCOL]``, as ``create`` takes them."""
     ports: dict[str | int, Any] = {}
     for text in published:
+        if re.sub(r"^\[[^]]*\]", "", text).count(":") > 2:
+            raise click.BadParameter(
+                f"{text!r} is no port; write [[IP:]HOST:]CONTAINER[/PROTOCOL]", param_hint="--publish"
+            )
         where, _, port = text.rpartition(":")
         ports.setdefault(port, []).append(where or None)
     return ports
@@ -61,8 +53,8 @@ SETTINGS = (
         show_default=True,
         help="When to fetch the image from its registry.",
     ),
-    click.option("-e", "--env", multiple=True, metavar="KEY=VALUE", help="Without a value: this process's own."),
-    click.option("--env-file", "env_files", multiple=True, type=click.Path(exists=True, dir_okay=False)),
+    ENV,
+    ENV_FILE,
     click.option("-v", "--volume", "volumes", multiple=True, metavar="SOURCE:TARGET[:ro]"),
     click.option(
         "--mount", "mounts", multiple=True, metavar="type=…,source=…,target=…,…", help="A bind, volume or tmpfs."
@@ -103,23 +95,31 @@ SETTINGS = (
 )
 
 
-@click.command("run", context_settings=PASS_ON)
+@click.command("run", cls=ProcessCommand)
 @click.option("-d", "--detach", is_flag=True, help="Leave it running and print its id.")
 @click.option(
     "--sig-proxy/--no-sig-proxy", default=True, help="Hand on the signals it gets, without -t.", show_default=True
 )
+@DETACH_KEYS
 @settings
 @click.argument("image")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @with_client
 def run_command(
-    client: Client, image: str, command: tuple[str, ...], detach: bool, sig_proxy: bool, **given: Any
+    client: Client,
+    image: str,
+    command: tuple[str, ...],
+    detach: bool,
+    sig_proxy: bool,
+    detach_keys: str | None,
+    **given: Any,
 ) -> None:
     """Run COMMAND in a new container of IMAGE; end with its exit code."""
     import wherry
-    from wherry.cli.terminal import need_terminal
+    from wherry.cli.attach import run_attached
 
     need_terminal(stdin=given["interactive"] and not detach, tty=given["tty"])
+    keys = keys_from(detach_keys)
     id = created(client, image, command, given, attached=not detach)
     try:
         if detach:
@@ -127,12 +127,12 @@ def run_command(
             click.echo(id)
             return
         stdin, tty, remove = given["interactive"], given["tty"], given["remove"]
-        sys.exit(run_attached(client, id, stdin=stdin, tty=tty, remove=remove, sig_proxy=sig_proxy))
+        sys.exit(run_attached(client, id, stdin=stdin, tty=tty, remove=remove, keys=keys, sig_proxy=sig_proxy))
     except wherry.ApiError as error:
         fail(error, exit_code_of(error.message))
 
 
-@click.command("create", context_settings=PASS_ON)
+@click.command("create", cls=ProcessCommand)
 @settings
 @click.argument("image")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
@@ -168,7 +168,7 @@ def created(client: Client, image: str, command: tuple[str, ...], given: dict[st
             click.echo(f"wherry: {error.message}: looking for it in its registry", err=True)
             fetch(client, image, given["platform"])
             made = create()
-    except wherry.WherryError as error:
+    except (wherry.WherryError, ValueError) as error:
         fail(error, ENGINE_FAILED)
     for warning in made.warnings or ():
         click.echo(f"wherry: {warning}", err=True)
@@ -184,25 +184,6 @@ def fetch(client: Client, image: str, platform: str | None) -> None:
     repository, tag = split_reference(image)
     with client.images.create(from_image=repository, tag=tag, platform=platform) as progress:
         follow(progress)
-
-
-def run_attached(client: Client, id: str, *, stdin: bool, tty: bool, remove: bool, sig_proxy: bool = True) -> int:
-    """Attach, wait, start, and stay with it to its end; its exit code."""
-    from wherry.cli.terminal import tie
-
-    def forward(name: str) -> None:
-        client.containers.kill(id, signal=name)
-
-    condition = "removed" if remove else "next-exit"
-    with (
-        client.containers.attach(id, stdin=stdin) as channel,
-        client.containers.begin_wait(id, condition=condition) as waiting,
-    ):
-        client.containers.start(id)
-        raw = tie(channel, stdin=stdin, tty=tty, forward=forward if sig_proxy else None)
-        if raw and client.containers.list(filters={"id": [id]}):
-            return 0  # detached
-        return waiting.result().status_code
 
 
 def config_from(given: dict[str, Any], *, attached: bool) -> Any:
@@ -227,6 +208,8 @@ def host_config_from(given: dict[str, Any]) -> Any:
     if given["log_driver"] or given["log_options"]:
         options = pairs_from(given["log_options"])
         host.log_config = wherry.LogConfig(type=given["log_driver"] or "json-file", config=options)
+    if given["tty"]:
+        host.console_size = terminal_size() or (0, 0)
     host.ulimits = [ulimit_from(text) for text in given["ulimits"]] or None
     return host
 
@@ -240,22 +223,6 @@ def ulimit_from(text: str) -> Any:
     if not name or not soft.lstrip("-").isdecimal() or not (hard or soft).lstrip("-").isdecimal():
         raise click.BadParameter(f"{text!r} is no limit; write nofile=1024:2048", param_hint="--ulimit")
     return Ulimit(name=name, soft=int(soft), hard=int(hard or soft))
-
-
-def env_from(given: dict[str, Any]) -> list[str]:
-    """The variables of ``--env-file`` and ``--env``; a name alone is passed on from this process, if it has it."""
-    lines: list[str] = []
-    for path in given["env_files"]:
-        with open(path, encoding="utf-8") as file:
-            stripped = (line.strip() for line in file)
-            lines += [line for line in stripped if line and not line.startswith("#")]
-    env = []
-    for entry in [*lines, *given["env"]]:
-        if "=" in entry:
-            env.append(entry)
-        elif entry in os.environ:
-            env.append(f"{entry}={os.environ[entry]}")
-    return env
 
 
 def options_from(given: dict[str, Any]) -> dict[str, Any]:
@@ -300,37 +267,3 @@ def options_from(given: dict[str, Any]) -> dict[str, Any]:
 
 def exposed_from(texts: tuple[str, ...]) -> list[str]:
     return [text if "/" in text else f"{text}/tcp" for text in texts]
-
-
-@click.command("exec", context_settings=PASS_ON)
-@click.option("-i", "--interactive", is_flag=True, help="Keep stdin open.")
-@click.option("-t", "--tty", is_flag=True, help="Give it a terminal.")
-@click.option("-d", "--detach", is_flag=True, help="Leave it running.")
-@click.option("-e", "--env", multiple=True, metavar="KEY=VALUE")
-@click.option("-w", "--workdir", default="")
-@click.option("-u", "--user", default="")
-@click.option("--privileged", is_flag=True)
-@click.argument("container")
-@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-@with_client
-def exec_command(client: Client, container: str, command: tuple[str, ...], **given: Any) -> None:
-    """Run COMMAND in a running container; end with its exit code."""
-    from wherry.cli.terminal import need_terminal, tie
-
-    need_terminal(stdin=given["interactive"] and not given["detach"], tty=given["tty"])
-    created = client.exec.create(
-        container,
-        list(command),
-        attach_stdin=given["interactive"],
-        tty=given["tty"],
-        env=list(given["env"]) or None,
-        working_dir=given["workdir"],
-        user=given["user"],
-        privileged=given["privileged"],
-    )
-    if given["detach"]:
-        client.exec.start_detached(created.id, tty=given["tty"])
-        return
-    with client.exec.start(created.id, tty=given["tty"]) as channel:
-        tie(channel, stdin=given["interactive"], tty=given["tty"])
-    sys.exit(client.exec.inspect(created.id).exit_code or 0)

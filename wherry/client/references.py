@@ -57,9 +57,13 @@ def built_image(messages: Iterable[ProgressMessage]) -> str:
 def split_reference(name: str) -> tuple[str, str]:
     """A reference as the API's fromImage and tag; without either a tag or a digest the tag is ``latest``.
 
+    Raises ``ValueError`` where nothing is named: an engine would import an image.
+
     >>> split_reference("localhost:5000/tools")
     ('localhost:5000/tools', 'latest')
     """
+    if name.startswith(("@", ":")) or not name:
+        raise ValueError(f"{name!r} names no image" if name else "image name cannot be empty")
     if "@" in name:
         repository, _, digest = name.partition("@")
         return repository, digest

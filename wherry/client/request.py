@@ -93,7 +93,7 @@ def build(
     path = operation.path
     if params:
         for name, value in params.items():
-            path = path.replace("{" + name + "}", _path_value(name, value))
+            path = path.replace("{" + name + "}", _path_value(operation.path, name, value))
     if query is not None and (text := api_query.encode_query(query)):
         path = f"{path}?{text}"
     data: bytes | None = None
@@ -109,14 +109,22 @@ def build(
 
 
 @lru_cache(maxsize=1024)
-def _path_value(name: str, value: str) -> str:
+def _path_value(path: str, name: str, value: str) -> str:
     if name == "id" and value.startswith("/"):
         value = value[1:]  # names come from the engine with a slash, and are looked up without
     if not value:
-        raise ValueError(f"{name} must not be empty")
+        raise ValueError(f"{_noun(path)} name cannot be empty")
     if "\0" in value or any(part in ("", ".", "..") for part in value.split("/")):
-        raise ValueError(f"{value!r} is no {name}")
+        raise ValueError(f"{value!r} is no {_noun(path)}'s name")
     return api_query.escaped(value, safe="/:@+" if name == "name" else ":")
+
+
+def _noun(path: str) -> str:
+    """
+    >>> _noun("/containers/{id}/start")
+    'container'
+    """
+    return path.split("/")[1].removesuffix("s")
 
 
 @lru_cache(maxsize=256)
