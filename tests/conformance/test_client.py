@@ -123,6 +123,13 @@ def test_wait_armed_before_the_start(docker: wherry.Client) -> None:
         assert waiting.result().status_code == 9
 
 
+def test_what_nobody_reads_is_not_sent(docker: wherry.Client) -> None:
+    id = docker.containers.create("busybox", "cat", open_stdin=True).id
+    for opened in docker.containers.attach(id), docker.containers.attach_websocket(id):
+        with opened as channel, pytest.raises(ValueError, match="attach with stdin=True"):
+            channel.send(b"lost")
+
+
 def test_attach(docker: wherry.Client) -> None:
     id = docker.containers.create("busybox", "cat", open_stdin=True, stdin_once=True).id
     with docker.containers.attach(id, stdin=True) as channel:

@@ -39,8 +39,10 @@ class AsyncChannel:
         tty: bool,
         multiplexed: bool,
         resize: Callable[[int, int], Awaitable[None]],
+        stdin: bool = True,
     ) -> None:
         self.tty = tty
+        self._stdin = stdin
         self._stream = stream
         self._early = early
         self._decoder = FrameDecoder() if multiplexed else None
@@ -48,7 +50,12 @@ class AsyncChannel:
         self._waiting: deque[tuple[int, bytes]] = deque()
 
     async def send(self, data: bytes | bytearray | memoryview) -> None:
-        """Send to the process's stdin. Raises ``ProtocolError`` if nobody is there any more."""
+        """Send to the process's stdin.
+
+        Raises ``ProtocolError`` if nobody is there any more, ``ValueError`` if the channel was opened without ``stdin``.
+        """
+        if not self._stdin:
+            raise ValueError("nobody reads what is sent: attach with stdin=True")
         await self._stream.send(data)
 
     async def send_eof(self) -> None:

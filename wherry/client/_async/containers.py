@@ -328,7 +328,9 @@ class AsyncContainers(AsyncGroup):
         except BaseException:
             answer.close()
             raise
-        return AsyncChannel(connection, early, tty=tty, multiplexed=not tty, resize=self._resizer(id))
+        return AsyncChannel(
+            connection, early, tty=tty, multiplexed=not tty, resize=self._resizer(id), stdin=bool(query.stdin)
+        )
 
     async def attach_websocket(
         self,
@@ -363,7 +365,7 @@ class AsyncContainers(AsyncGroup):
             answer.close()
             raise
         socket = AsyncWebSocketStream(connection, early)
-        return AsyncChannel(socket, b"", tty=False, multiplexed=False, resize=self._resizer(id))
+        return AsyncChannel(socket, b"", tty=False, multiplexed=False, resize=self._resizer(id), stdin=stdin)
 
     async def wait(self, id: str, *, condition: str | None = None) -> models.ContainerWaitResponse:
         """Wait until a container has ended; its exit code (ContainerWait).

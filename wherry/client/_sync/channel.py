@@ -40,8 +40,10 @@ class Channel:
         tty: bool,
         multiplexed: bool,
         resize: Callable[[int, int], None],
+        stdin: bool = True,
     ) -> None:
         self.tty = tty
+        self._stdin = stdin
         self._stream = stream
         self._early = early
         self._decoder = FrameDecoder() if multiplexed else None
@@ -49,7 +51,12 @@ class Channel:
         self._waiting: deque[tuple[int, bytes]] = deque()
 
     def send(self, data: bytes | bytearray | memoryview) -> None:
-        """Send to the process's stdin. Raises ``ProtocolError`` if nobody is there any more."""
+        """Send to the process's stdin.
+
+        Raises ``ProtocolError`` if nobody is there any more, ``ValueError`` if the channel was opened without ``stdin``.
+        """
+        if not self._stdin:
+            raise ValueError("nobody reads what is sent: attach with stdin=True")
         self._stream.send(data)
 
     def send_eof(self) -> None:

@@ -327,7 +327,9 @@ class Containers(Group):
         except BaseException:
             answer.close()
             raise
-        return Channel(connection, early, tty=tty, multiplexed=not tty, resize=self._resizer(id))
+        return Channel(
+            connection, early, tty=tty, multiplexed=not tty, resize=self._resizer(id), stdin=bool(query.stdin)
+        )
 
     def attach_websocket(
         self,
@@ -362,7 +364,7 @@ class Containers(Group):
             answer.close()
             raise
         socket = WebSocketStream(connection, early)
-        return Channel(socket, b"", tty=False, multiplexed=False, resize=self._resizer(id))
+        return Channel(socket, b"", tty=False, multiplexed=False, resize=self._resizer(id), stdin=stdin)
 
     def wait(self, id: str, *, condition: str | None = None) -> models.ContainerWaitResponse:
         """Wait until a container has ended; its exit code (ContainerWait).
