@@ -15,6 +15,7 @@ from wherry.engine.containers.logfile import mark_run
 from wherry.engine.containers.logplace import LogSet
 from wherry.engine.containers.logs import LogOptions, read_logs
 from wherry.engine.containers.output import Output
+from wherry.engine.containers.rotation import create_log
 from wherry.engine.oci.conmon import reopen_log
 from wherry.wire.frames import STDERR, STDOUT, FrameDecoder
 
@@ -149,8 +150,10 @@ def test_LOG8_followed_over_rotations_by_a_real_monitor(run: Run) -> None:
                         os.rename(old, log.with_name(f"log.{number + 1}"))
                     rotations += 1
                     if not reopen_log(container.bundle):
-                        return  # the monitor has ended: nothing more is written
+                        break  # the monitor has ended: nothing more is written
                 await asyncio.sleep(0.01)
+            if not log.exists():  # nor will it open a new file
+                create_log(log)
 
         rotating = asyncio.get_running_loop().create_task(rotate())
         await container.start()
