@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,23 @@ def test_EXE5_users_of_the_container(engine: Engine) -> None:
     assert engine.exec(container, "id", "-u")[1] == b"1000\n"
     assert engine.exec(container, "id", "-u", User="0:0")[1] == b"0\n"
     assert engine.exec(container, "id", "-g", User="1234:50")[1] == b"50\n"
+
+
+@pytest.mark.parametrize("asked", [{}, {"AttachStdout": True}], ids=["nothing attached", "stdin is not"])
+def test_EXE5_a_user_gets_nothing_of_the_machines(engine: Engine, asked: dict[str, bool]) -> None:
+    """Runtimes give a command's stdio to its user: it must not be the machine's own null device."""
+    container = engine.run("sleep", "1000", User="1000")
+    try:
+        for user in "1000", "0":
+            body = {"Cmd": ["sh", "-c", "echo out; cat; echo err >&2"], "User": user, **asked}
+            made = engine.http.post(f"/containers/{container}/exec", json=body).json["Id"]
+            engine.http.post(f"/exec/{made}/start", json={"Detach": not asked})
+            eventually(lambda id=made: engine.http.get(f"/exec/{id}/json").json["Running"] is False)
+            assert engine.http.get(f"/exec/{made}/json").json["ExitCode"] == 0
+            found = os.stat("/dev/null")
+            assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (0, 0, 0o666)
+    finally:
+        os.chown("/dev/null", 0, 0)
 
 
 def test_EXE5_privileged(engine: Engine) -> None:

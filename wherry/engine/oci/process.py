@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
+from wherry.engine.oci.null import open_null
 from wherry.engine.oci.signals import InvalidSignal, parse_signal, signal_name
 
 __all__ = [
@@ -198,18 +199,17 @@ def spawn(
     """Start a program (absolute path in ``argv[0]``) in a session of its own with default signals and a small
     environment: what a service manager or a user left in ours (NOTIFY_SOCKET, locales) is not the runtime's business.
 
-    File descriptors not given are /dev/null; ``pass_fds`` maps numbers in the child (3 …) to ours. Nothing else is
-    inherited. Raises ``OSError`` when the program cannot be executed.
+    File descriptors not given are a null device (``oci.null``); ``pass_fds`` maps numbers in the child (3 …) to ours.
+    Nothing else is inherited. Raises ``OSError`` when the program cannot be executed.
     """
-    actions: list[tuple[int, int, int] | tuple[int, int, str, int, int]] = []
-    sources = {0: stdin, 1: stdout, 2: stderr, **(pass_fds or {})}
+    actions: list[tuple[int, int, int]] = []
+    given = {0: stdin, 1: stdout, 2: stderr, **(pass_fds or {})}
+    null = open_null() if None in given.values() else -1
+    sources = {target: null if source is None else source for target, source in given.items()}
     # A source that stands where a target goes would be overwritten: lift such sources above all targets first.
     lifted: list[int] = []
     try:
         for target, source in sources.items():
-            if source is None:
-                actions.append((os.POSIX_SPAWN_OPEN, target, os.devnull, os.O_RDWR, 0))
-                continue
             if source != target and source in sources:
                 source = _lift(source, max(sources) + 1)
                 lifted.append(source)
@@ -226,6 +226,8 @@ def spawn(
     finally:
         for fd in lifted:
             os.close(fd)
+        if null >= 0:
+            os.close(null)
     try:
         return Child(pid, os.pidfd_open(pid))
     except ProcessLookupError:  # SIGCHLD is ignored in this program: the kernel has reaped it already
