@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -23,8 +24,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    """What the tests start shall not take the width of a terminal from the tests' own workers."""
+    """What the tests start shall not take the width of a terminal from the tests' own workers, nor ignore signals because a
+    shell that runs the tests in the background, or nohup, had them ignored: a handler is not inherited."""
     os.environ.pop("COLUMNS", None)
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 def pytest_report_header() -> list[str]:

@@ -369,3 +369,25 @@ def test_headers_equal_and_iterate() -> None:
     assert headers == Headers([("a", "1, 3"), ("B", "2")])
     assert ("A" in headers, "c" in headers, len(headers)) == (True, False, 2)
     assert headers.tokens("a") == ["1", "3"]
+
+
+@pytest.mark.parametrize(
+    ("callback", "data"),
+    [
+        ("on_status", b"HTTP/1.1 200 OK\r\n\r\n"),
+        ("on_headers_complete", b"HTTP/1.1 200 OK\r\n\r\n"),
+        ("on_message_complete", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    ],
+)
+def test_what_a_signals_handler_raises_amid_a_message_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch, callback: str, data: bytes
+) -> None:
+    usual = getattr(http1._Head, callback)
+
+    def interrupted(self: http1._Head, *arguments: bytes) -> None:
+        usual(self, *arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(http1._Head, callback, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ResponseParser().feed(data)

@@ -223,6 +223,7 @@ def _parse_head(parser: httptools.HttpRequestParser | httptools.HttpResponsePars
     except httptools.HttpParserUpgrade:
         pass
     except httptools.HttpParserError as error:
+        _raise_from_within(error)
         # a 101 without "Connection: upgrade" is refused only after its head
         if not (found.headers_complete and isinstance(parser, httptools.HttpResponseParser)):
             raise HttpError(400, f"malformed HTTP message: {str(error) or type(error).__name__}") from error
@@ -232,6 +233,12 @@ def _parse_head(parser: httptools.HttpRequestParser | httptools.HttpResponsePars
     if version not in ("1.1", "1.0"):
         raise HttpError(505, f"unsupported HTTP version {version}")
     return version == "1.0"
+
+
+def _raise_from_within(error: Exception) -> None:
+    """What came up in a callback is no fault of the message: a signal's handler may run there, and raise KeyboardInterrupt."""
+    if isinstance(error, httptools.HttpParserCallbackError) and error.__context__ is not None:
+        raise error.__context__
 
 
 def _check_request(method: str, found: _Head, head: bytes, *, http10: bool) -> None:
@@ -442,6 +449,7 @@ class ResponseParser:
         try:
             self._chunks.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            _raise_from_within(error)
             if not found.complete:
                 raise HttpError(400, f"malformed chunked answer: {error}") from error
             found.again = True
