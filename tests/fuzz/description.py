@@ -39,7 +39,7 @@ def full_body(draw: st.DrawFn, schema: Mapping[str, Any], depth: int = 0) -> Any
             | st.just([{}])
         )
     kind = schema.get("type")
-    if "properties" in schema:
+    if schema.get("properties"):  # some have none
         names = sorted(schema["properties"])
         chosen = draw(st.lists(st.sampled_from(names), max_size=min(len(names), 6), unique=True))
         return {name: full_body(draw, schema["properties"][name], depth + 1) for name in chosen}
