@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.http import PATIENCE
 from wherry.engine.inroot import open_in_root, read_small
-from wherry.engine.oci import tool
+from wherry.engine.oci import null, tool
 from wherry.engine.oci.errors import RuntimeFailure
 from wherry.engine.oci.executable import check_executable
 from wherry.engine.oci.exits import ExitWatcher, read_exit
@@ -227,3 +227,19 @@ def test_a_child_that_nobody_could_wait_for_is_ended(monkeypatch: pytest.MonkeyP
     assert start_time(begun[0]) == 0
     with pytest.raises(ChildProcessError):
         os.waitpid(begun[0], os.WNOHANG)
+
+
+def test_a_null_device_that_cannot_be_had_just_now_is_had_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Were the machine's own remembered in its place, a runtime would give that to a command's user."""
+
+    def no_descriptor(number: int, *arguments: bytes | int | None) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    null._directory.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(null, "_call", no_descriptor)
+        with pytest.raises(OSError, match="Too many open files"):
+            null.open_null()
+    fd = null.open_null()
+    assert os.fstat(fd).st_rdev == os.makedev(1, 3)
+    os.close(fd)

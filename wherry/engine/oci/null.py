@@ -7,6 +7,7 @@ Runtimes give the files that are a command's stdin, stdout and stderr to its use
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import stat
 from functools import cache
@@ -14,6 +15,7 @@ from functools import cache
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432  # of every architecture
 _CLOEXEC = 1
 _FSCONFIG_CMD_CREATE = 6
+_PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 def open_null() -> int:
@@ -26,7 +28,10 @@ def open_null() -> int:
 
 @cache
 def _directory() -> int:
-    """A file system in memory that is mounted nowhere and has the device alone; -1 where it cannot be had."""
+    """A file system in memory that is mounted nowhere and has the device alone; -1 where it cannot be had.
+
+    Raises ``OSError`` where it cannot be had just now: that is not remembered.
+    """
     try:
         context = _call(_FSOPEN, b"tmpfs", _CLOEXEC)
         try:
@@ -34,14 +39,18 @@ def _directory() -> int:
             directory = _call(_FSMOUNT, context, _CLOEXEC, 0)
         finally:
             os.close(context)
-    except OSError:
+    except OSError as error:
+        if error.errno in _PASSING:
+            raise
         return -1
     try:
         os.mknod("null", stat.S_IFCHR | 0o666, os.makedev(1, 3), dir_fd=directory)
         os.chmod("null", 0o666, dir_fd=directory)
         os.close(os.open("null", os.O_RDWR | os.O_CLOEXEC, dir_fd=directory))
-    except OSError:
+    except OSError as error:
         os.close(directory)
+        if error.errno in _PASSING:
+            raise
         return -1
     return directory
 
@@ -49,5 +58,6 @@ def _directory() -> int:
 def _call(number: int, *arguments: bytes | int | None) -> int:
     result: int = ctypes.CDLL(None, use_errno=True).syscall(number, *arguments)
     if result < 0:
-        raise OSError(ctypes.get_errno(), "mount")
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
     return result
