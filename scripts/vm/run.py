@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -23,9 +22,9 @@ from typing import Any
 
 from scripts.vm import machine, report
 from scripts.vm.image import CACHE, REPOSITORY, SUITES, image
+from tests.support.description import DESCRIPTION
 
 PAGE = REPOSITORY / "docs/vm.md"
-DESCRIPTION = Path(os.environ.get("WHERRY_API_YAML") or REPOSITORY.parent / "shared/api/engine-v1.43.yaml")
 GROUPS = [["tests/vm"], ["tests/engine"], ["tests/conformance"], ["tests/faults"], ["tests/cli"], ["tests/dockerpy"]]
 SECONDS = 3600.0  # for the whole, under KVM
 

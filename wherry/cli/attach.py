@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
@@ -24,19 +25,24 @@ def run_attached(
 
     ``remove``: the engine removes it at its end, and the end is told after that.
     """
-
-    def forward(name: str) -> None:
-        client.containers.kill(id, signal=name)
-
     condition = "removed" if remove else "next-exit"
     with (
         client.containers.attach(id, stdin=stdin, detach_keys=keys or None) as channel,
         client.containers.begin_wait(id, condition=condition) as waiting,
     ):
         client.containers.start(id)
-        if tie(channel, stdin=stdin, tty=tty, keys=keys, forward=forward if sig_proxy else None):
+        if tie(channel, stdin=stdin, tty=tty, keys=keys, forward=_forward(client, id) if sig_proxy else None):
             return 0
         return end_of(waiting)
+
+
+def _forward(client: Client, id: str) -> Callable[[str], None]:
+    """What hands a signal on to a container, by its name or number."""
+
+    def forward(name: str) -> None:
+        client.containers.kill(id, signal=name)
+
+    return forward
 
 
 def end_of(waiting: Waiting) -> int:
@@ -65,13 +71,9 @@ def attach_command(client: Client, container: str, no_stdin: bool, detach_keys: 
         need_terminal(stdin=not no_stdin, tty=found.config.tty)
         stdin, tty, id = found.config.open_stdin and not no_stdin, found.config.tty, found.id
         keys = keys_from(detach_keys)
-
-        def forward(name: str) -> None:
-            client.containers.kill(id, signal=name)
-
         with client.containers.attach(id, stdin=stdin, detach_keys=keys or None) as channel:
             _running(client, container)  # an attach to one that has ended meanwhile would wait for its next start
-            if tie(channel, stdin=stdin, tty=tty, keys=keys, forward=forward if sig_proxy else None):
+            if tie(channel, stdin=stdin, tty=tty, keys=keys, forward=_forward(client, id) if sig_proxy else None):
                 end_detached()
             sys.exit(end_of(waiting))
 

@@ -56,16 +56,14 @@ def end_detached() -> NoReturn:
 
 
 def _configured_keys() -> str:
-    import msgspec
-
-    from wherry.client.address import docker_config
+    from wherry.api.errors import CredentialsError
+    from wherry.client.configuration import configuration_file, read_configuration
 
     try:
-        with open(os.path.join(docker_config(os.environ), "config.json"), "rb") as file:
-            config = msgspec.json.decode(file.read())
-    except (OSError, ValueError):
+        config = read_configuration(configuration_file(os.environ)) or {}
+    except CredentialsError:
         return ""  # where something else of it is needed, it is said what is wrong with it
-    keys = config.get("detachKeys") if isinstance(config, dict) else None
+    keys = config.get("detachKeys")
     return keys if isinstance(keys, str) else ""
 
 

@@ -17,11 +17,9 @@ import subprocess
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from wherry.api.errors import CredentialsError
 from wherry.api.models.images import AuthConfig
-from wherry.client.address import docker_config
+from wherry.client.configuration import configuration_file, decoded, read_configuration
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +28,6 @@ HELPER_DEADLINE = 60.0
 HUB = "https://index.docker.io/v1/"
 """Docker Hub's name among credentials."""
 _HELPER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
-_LONGEST = 1 << 20
 _ABSENT = "credentials not found"
 TOKEN = "<token>"
 """The user name of a secret that is an identity token."""
@@ -74,7 +71,7 @@ def all_credentials(env: Mapping[str, str] | None = None) -> dict[str, AuthConfi
         keys = dict.fromkeys(_section(config, "auths"))
         if store := _text(config, "credsStore"):
             try:
-                keys |= dict.fromkeys(_decoded(run_helper(store, "list", "", where), f"docker-credential-{store} list"))
+                keys |= dict.fromkeys(decoded(run_helper(store, "list", "", where), f"docker-credential-{store} list"))
             except CredentialsError as error:
                 log.warning("%s", error)
                 continue
@@ -96,38 +93,11 @@ def _configurations(env: Mapping[str, str]) -> list[tuple[str, dict[str, Any]]]:
     found = []
     text = env.get("DOCKER_AUTH_CONFIG")
     if text:
-        found.append(("DOCKER_AUTH_CONFIG", _decoded(text.encode(), "DOCKER_AUTH_CONFIG")))
+        found.append(("DOCKER_AUTH_CONFIG", decoded(text.encode(), "DOCKER_AUTH_CONFIG")))
     path = configuration_file(env)
     if (config := read_configuration(path)) is not None:
         found.append((path, config))
     return found
-
-
-def configuration_file(env: Mapping[str, str]) -> str:
-    """The path of the docker configuration, whether it is there or not."""
-    return os.path.join(docker_config(env), "config.json")
-
-
-def read_configuration(path: str) -> dict[str, Any] | None:
-    """What the docker configuration at ``path`` says; None where there is none, or an empty one. Raises ``CredentialsError``."""
-    try:
-        with open(path, "rb") as file:
-            data = file.read(_LONGEST)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise CredentialsError(f"cannot read {path}: {error.strerror}") from None
-    return _decoded(data, path) if data.strip() else None
-
-
-def _decoded(data: bytes, what: str) -> dict[str, Any]:
-    try:
-        value = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise CredentialsError(f"cannot read {what}: {error}") from None
-    if not isinstance(value, dict):
-        raise CredentialsError(f"cannot read {what}: it is no JSON object")
-    return value
 
 
 def _section(config: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -192,7 +162,7 @@ def _ask(helper: str, key: str, where: str) -> AuthConfig | None:
     data = run_helper(helper, "get", key, where)
     if not data:
         return None
-    answer = _decoded(data, f"the answer of docker-credential-{helper} for {key}")
+    answer = decoded(data, f"the answer of docker-credential-{helper} for {key}")
     username, secret = _text(answer, "Username"), _text(answer, "Secret")
     if username == TOKEN:
         return _auth(key, "", "", secret)

@@ -15,13 +15,12 @@ from typing import Any
 
 from wherry.api.errors import CredentialsError
 from wherry.api.models.images import AuthConfig
+from wherry.client.configuration import configuration_file, read_configuration
 from wherry.client.credentials import (
     TOKEN,
-    configuration_file,
     credentials_key,
     helper_for,
     host_of,
-    read_configuration,
     run_helper,
 )
 

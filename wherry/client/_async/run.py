@@ -83,9 +83,8 @@ async def run_exec(
         output = await communicate(channel, input)
         pause = 0.001
         while (process := await within(execs, deadline).inspect(created.id)).exit_code is None and process.running:
-            await deadline.sleep(
-                pause
-            )  # its end shows a moment after the stream's, or much later if it closed its output
+            # its end shows a moment after the stream's, or much later if it closed its output
+            await deadline.sleep(pause)
             pause = min(pause * 2, 0.1)
     return ExecResult(created.id, process.exit_code or 0, output.stdout, output.stderr)
 

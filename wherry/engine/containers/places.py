@@ -22,7 +22,7 @@ def make_places(root_fd: int, points: Sequence[MountPoint]) -> None:
     What cannot be made is left to the runtime, which has its own words for what is in the way.
     """
     for point in points:
-        path = clean(os.fsencode(point.destination))
+        path = _path(point)
         if path.split(b"/", 1)[0] in _KERNELS:
             continue
         is_file = point.type == "bind" and not os.path.isdir(point.source)

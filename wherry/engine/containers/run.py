@@ -41,7 +41,7 @@ class Run:
     @property
     def alive(self) -> bool:
         """False once the process has ended, which the engine may not have heard yet."""
-        return self.process.fd >= 0 and self.process.alive
+        return self.process.alive
 
     @property
     def age(self) -> int:

@@ -140,7 +140,9 @@ class Pidfd:
 
     @property
     def alive(self) -> bool:
-        """False once the process has ended, be it a zombie still."""
+        """False once the process has ended, be it a zombie still, and once this is closed."""
+        if self.fd < 0:
+            return False
         poll = select.poll()
         poll.register(self.fd, select.POLLIN)
         return not poll.poll(0)
